@@ -1,0 +1,227 @@
+"""The nouns: Window, Rule, Verdict, Cause, Grade, Conflict; and the errors.
+
+Errors
+    ForensicsError          every error this kit raises on purpose; one clear line, exit status 2
+    ├── SourceError         the PostgreSQL source cannot be read as asked
+    ├── StoreError          the store is missing, locked, or not a store
+    ├── RuleError           a constraint whose form cannot be replayed exactly
+    └── NotFoundError       the store holds no such check, restaurant or rule
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+
+class ForensicsError(Exception):
+    """Something a user can act on: found, expected, next step."""
+
+
+class SourceError(ForensicsError):
+    """The PostgreSQL source cannot be read as asked."""
+
+
+class StoreError(ForensicsError):
+    """The store is missing, locked by a writer, or not a store."""
+
+
+class RuleError(ForensicsError):
+    """A constraint of a form that cannot be replayed exactly."""
+
+
+class NotFoundError(ForensicsError):
+    """The store holds no such thing."""
+
+
+class Verdict(StrEnum):
+    """What a replay can say; it has no truth value, so that nobody takes unknown for clear."""
+
+    CLEAR = "clear"
+    CONFLICT = "conflict"
+    UNKNOWN = "unknown"
+
+    def __bool__(self) -> bool:
+        raise TypeError("a verdict is clear, conflict or unknown: compare it, do not test its truth")
+
+
+class Cause(StrEnum):
+    """Why the recorded and the replayed verdict are as they are; every check has exactly one.
+
+    Codes are stored and printed in JSON; :attr:`words` is what people read.
+    """
+
+    AGREED = "agreed"
+    RIVAL_COMMITTED_MEANWHILE = "rival_committed_meanwhile"
+    RIVAL_NOT_IN_EVIDENCE = "rival_not_in_evidence"
+    UNIQUE_VIOLATION = "unique_violation"
+    DEADLOCK = "deadlock"
+    SERIALIZATION_FAILURE = "serialization_failure"
+    OTHER_REFUSAL = "other_refusal"
+    REASON_NOT_RECORDED = "reason_not_recorded"
+    CONFIRMED_OVER_CONFLICT = "confirmed_over_conflict"
+    EVIDENCE_MISSING = "evidence_missing"
+    EVIDENCE_UNDECODABLE = "evidence_undecodable"
+    RULE_UNKNOWN = "rule_unknown"
+
+    @property
+    def words(self) -> str:
+        """Return the cause as it is told."""
+        return _CAUSE_WORDS[self]
+
+
+_CAUSE_WORDS = {
+    Cause.AGREED: "agreed",
+    Cause.RIVAL_COMMITTED_MEANWHILE: "rival committed while the check waited",
+    Cause.RIVAL_NOT_IN_EVIDENCE: "rival not in evidence",
+    Cause.UNIQUE_VIOLATION: "unique violation",
+    Cause.DEADLOCK: "deadlock",
+    Cause.SERIALIZATION_FAILURE: "serialization failure",
+    Cause.OTHER_REFUSAL: "refused for another reason than an overlap",
+    Cause.REASON_NOT_RECORDED: "refused, and no reason was recorded",
+    Cause.CONFIRMED_OVER_CONFLICT: "confirmed over a conflict",
+    Cause.EVIDENCE_MISSING: "evidence missing",
+    Cause.EVIDENCE_UNDECODABLE: "evidence cannot be decoded",
+    Cause.RULE_UNKNOWN: "rule in force not known",
+}
+
+
+class Grade(StrEnum):
+    """How sure an answer is.
+
+    ``complete``: the check's own snapshot, and it says that it covers the request. ``partial``: a snapshot whose
+    writer did not say what it is complete for, or with entries in quarantine. ``none``: no usable snapshot.
+    """
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A PostgreSQL ``tstzrange`` as evidence rows carry it: the text, and its bounds where they are finite instants.
+
+    >>> w = Window.of({"window": '["2025-11-15 18:00:00+00",)', "window_lower": datetime(2025, 11, 15, 18, tzinfo=UTC)})
+    >>> str(w), w.length, w.upper
+    ('["2025-11-15 18:00:00+00",)', None, None)
+    """
+
+    text: str
+    lower: datetime | None
+    upper: datetime | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any], prefix: str = "window") -> Self:
+        """Take a window from a row with the columns PREFIX, PREFIX_lower and PREFIX_upper."""
+        return cls(row[prefix], row.get(f"{prefix}_lower"), row.get(f"{prefix}_upper"))
+
+    @property
+    def length(self) -> timedelta | None:
+        """Return how long it is; null when a bound is not a finite instant."""
+        return None if self.lower is None or self.upper is None else self.upper - self.lower
+
+    def __str__(self) -> str:
+        return self.text
+
+
+MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)
+"""When allocations_no_overlap replaced the older rules, as the deployment summary documents it."""
+
+_DEFINITION = re.compile(
+    r"EXCLUDE USING gist \((?P<equal>(?:\w+ WITH =, )*)\"window\" WITH &&\)"
+    r"(?P<predicate> WHERE \(\(NOT shadow\)\))?"
+    r"(?P<deferrable> DEFERRABLE)?(?P<deferred> INITIALLY DEFERRED)?"
+)
+REPLAYED_COLUMNS = ("restaurant_id", "resource_type", "resource_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An exclusion constraint on allocations, with the time it was in force.
+
+    ``equality`` are the columns compared with ``=``, in the constraint's order; the overlap column is ``window``.
+    ``firm_only`` is the predicate ``NOT shadow``. ``valid_to`` null: still in force.
+    """
+
+    name: str
+    version: str
+    definition: str
+    equality: tuple[str, ...]
+    firm_only: bool
+    deferrable: bool
+    initially_deferred: bool
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+    @classmethod
+    def parse(
+        cls,
+        name: str,
+        definition: str,
+        *,
+        version: str = "captured",
+        valid_from: datetime | None = None,
+        valid_to: datetime | None = None,
+    ) -> Self:
+        """Read the text of ``pg_get_constraintdef``; raise RuleError for a form that is not replayed exactly.
+
+        >>> Rule.parse("r", 'EXCLUDE USING gist (resource_id WITH =, "window" WITH &&) WHERE ((NOT shadow))').equality
+        ('resource_id',)
+        """
+        match = _DEFINITION.fullmatch(definition)
+        equality = tuple(re.findall(r"(\w+) WITH =", match["equal"])) if match else ()
+        unknown = [column for column in equality if column not in REPLAYED_COLUMNS]
+        if match is None or unknown:
+            raise RuleError(
+                f"constraint {name} has a form that cannot be replayed exactly: {definition}; expected equality on some of "
+                f'{", ".join(REPLAYED_COLUMNS)}, then "window" WITH &&, with no predicate or with NOT shadow'
+            )
+        return cls(
+            name,
+            version,
+            definition,
+            equality,
+            match["predicate"] is not None,
+            match["deferrable"] is not None,
+            match["deferred"] is not None,
+            valid_from,
+            valid_to,
+        )
+
+    @property
+    def key_columns(self) -> str:
+        """Return the columns as PostgreSQL lists them in an error's detail: quoted where the word is reserved.
+
+        >>> RULES["v12"].key_columns
+        'restaurant_id, resource_type, resource_id, "window"'
+        """
+        return ", ".join((*self.equality, '"window"'))
+
+
+def _rule(name: str, version: str, columns: str, rest: str, since: datetime | None, until: datetime | None) -> Rule:
+    definition = f'EXCLUDE USING gist ({columns}, "window" WITH &&){rest}'
+    return Rule.parse(name, definition, version=version, valid_from=since, valid_to=until)
+
+
+_RESOURCE = "resource_type WITH =, resource_id WITH ="
+_FIRM = " WHERE ((NOT shadow))"
+RULES: dict[str, Rule] = {
+    rule.version: rule
+    for rule in (
+        _rule("allocations_resource_window_excl", "strict", _RESOURCE, " DEFERRABLE INITIALLY DEFERRED", None, MIGRATED_AT),
+        _rule("allocations_firm_window_excl", "v11", _RESOURCE, _FIRM, None, MIGRATED_AT),
+        _rule(
+            "allocations_no_overlap",
+            "v12",
+            f"restaurant_id WITH =, {_RESOURCE}",
+            f"{_FIRM} DEFERRABLE",
+            MIGRATED_AT,
+            None,
+        ),
+        _rule("allocations_resource_window_excl", "rollback", _RESOURCE, f"{_FIRM} DEFERRABLE INITIALLY DEFERRED", None, None),
+    )
+}
+"""The documented forms by version. ``rollback`` was never seen in force: it is replayed only when asked for."""

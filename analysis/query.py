@@ -1,0 +1,46 @@
+"""The only reader of ``sql/``: finds a statement by name, runs it with bound parameters, names a relation after its file."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+
+@cache
+def _root() -> Path:
+    """Return the folder of the statements: inside an installed package, or beside it in a checkout."""
+    packaged = Path(str(files("analysis"))) / "sql"
+    return packaged if packaged.is_dir() else packaged.parent.parent / "sql"
+
+
+@cache
+def text(name: str) -> str:
+    """Return the statement ``folder/stem``.
+
+    >>> text("decode/windows").startswith("-- ")
+    True
+    """
+    return (_root() / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def frame(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> pl.DataFrame:
+    """Run a DuckDB statement and return its rows; parameters are bound, a missing or excess one raises."""
+    return con.sql(text(name), params=parameters).pl()
+
+
+def rows(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> list[dict[str, Any]]:
+    """Run a DuckDB statement and return one dictionary a row."""
+    return frame(con, name, **parameters).to_dicts()
+
+
+def materialise(con: duckdb.DuckDBPyConnection, name: str, /, *, temporary: bool = False) -> None:
+    """Write the relation that a statement describes, under the stem of its file.
+
+    A temporary one lives with the connection and hides the stored one of the same name: a question asked of a
+    store that is open read-only.
+    """
+    kind = "temporary table" if temporary else "table"
+    con.execute(f"create or replace {kind} {name.rpartition('/')[2]} as {text(name)}")

@@ -1,0 +1,85 @@
+"""PostgreSQL, read-only: one consistent snapshot of the source, its shape recognised, filtered reads refused."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.rows import dict_row
+
+from analysis import query
+from analysis.model import SourceError
+
+AUDIT_SHAPE = {
+    "id": "any",
+    "booking_id": "any",
+    "confirmed": "boolean",
+    "conflict_details": "jsonb",
+    "checked_at": "timestamp with time zone",
+    "snapshot_data": "jsonb",
+}
+
+# Transaction-local, so that it also works through a transaction pooler: text in UTC and ISO, and a read that
+# row-level security would filter becomes an error instead of a smaller answer.
+_SETTINGS = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local row_security = off"
+
+
+@contextmanager
+def snapshot(dsn: str) -> Iterator[psycopg.Connection]:
+    """Open one read-only repeatable-read transaction on the source; every read inside sees the same instant.
+
+    Raises SourceError, in one line and without credentials, when the DSN is no DSN, the server cannot be reached,
+    a table is missing, a permission is, or row-level security would hide rows from this role.
+    """
+    try:
+        connection = psycopg.connect(dsn, prepare_threshold=None, application_name="forensics capture")
+    except psycopg.ProgrammingError:
+        raise SourceError("the DSN cannot be read: expected postgresql://user@host:port/database") from None
+    except psycopg.OperationalError as error:
+        raise SourceError(f"cannot reach the source: {_one_line(error)}") from None
+    with connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        try:
+            connection.execute(_SETTINGS)
+            yield connection
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise SourceError(_refused(connection.info.user, error)) from None
+        except psycopg.errors.UndefinedTable as error:
+            raise SourceError(f"{_one_line(error)}: expected it on the search path of this database") from None
+        except psycopg.Error as error:
+            raise SourceError(f"the source failed while it was read: {_one_line(error)}") from None
+
+
+def shape(connection: psycopg.Connection) -> str:
+    """Name the shape of ``booking_confirmation_results`` from the catalog: ``audit``; raise SourceError for any other."""
+    cursor = connection.cursor(row_factory=dict_row)
+    found = {
+        row["column_name"]: row["data_type"] for row in cursor.execute(query.text("capture/shape").encode()).fetchall()
+    }
+    if not found:
+        raise SourceError("no table booking_confirmation_results on the search path: is this the booking database?")
+    wrong = [
+        f"{column}: expected {expected}, found {found.get(column, 'nothing')}"
+        for column, expected in AUDIT_SHAPE.items()
+        if column not in found or expected not in ("any", found[column])
+    ]
+    if "idempotency_key" in found:
+        raise SourceError("booking_confirmation_results has the idempotency shape; this version reads the audit shape only")
+    if wrong:
+        raise SourceError(f"booking_confirmation_results is not of the audit shape: {'; '.join(wrong)}")
+    return "audit"
+
+
+def _refused(role: str, error: psycopg.Error) -> str:
+    filtered = re.search(r'row-level security policy for table "(\w+)"', str(error))
+    if filtered:
+        return (
+            f"role {role} would not see every row: row-level security filters {filtered[1]}. "
+            "Use forensics_reader (sql/postgres/reader.sql)"
+        )
+    return f"role {role} may not read the source: {_one_line(error)}. Use forensics_reader (sql/postgres/reader.sql)"
+
+
+def _one_line(error: psycopg.Error) -> str:
+    return " ".join((error.diag.message_primary or str(error)).split())

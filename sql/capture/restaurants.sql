@@ -1,0 +1,9 @@
+-- Every restaurant with its time zone, as text.
+-- Grain: restaurant.
+-- Parameters: none.
+select
+    id::text as key,
+    name::text as name,
+    timezone::text as timezone
+from restaurants
+order by id

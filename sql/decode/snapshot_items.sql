@@ -1,0 +1,27 @@
+-- Every entry of every snapshot's list of allocations, still as text.
+-- Grain: check × place in the list.
+-- Parameters: none.
+with items as (
+    select
+        check_id,
+        unnest(snapshot.allocations) as item,
+        generate_subscripts(snapshot.allocations, 1) as item_no
+    from snapshots
+    where snapshot_problem is null
+)
+
+select
+    check_id,
+    item_no,
+    item.id as allocation_id,
+    item.booking_id as booking_id,
+    item.restaurant_id as restaurant_id,
+    item.resource_type as resource_type,
+    item.resource_id as resource_id,
+    json_extract_string(item."window", '$') as window_text,
+    item.shadow as shadow_text,
+    item.is_maintenance as is_maintenance_text,
+    item.created_at as created_at_text,
+    item.updated_at as updated_at_text
+from items
+order by check_id, item_no

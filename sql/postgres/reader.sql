@@ -1,0 +1,22 @@
+-- What: the least-privilege role that the kit captures with: reads five tables, past row-level security, and writes nothing.
+-- When: after migration_up.sql (it grants on the evidence table); again at any time. PostgreSQL 15 to 18.
+-- By:   a superuser (only one may grant bypassrls on every supported version). Set a password, or another way in, afterwards.
+
+do $$
+begin
+  if not exists (select from pg_roles where rolname = 'forensics_reader') then
+    create role forensics_reader;
+  end if;
+exception
+  when duplicate_object or unique_violation then null; -- another session was faster; roles belong to the whole server
+end
+$$;
+
+-- Without bypassrls the evidence would be filtered to one tenant, silently.
+alter role forensics_reader login bypassrls;
+alter role forensics_reader set default_transaction_read_only = on;
+
+revoke all on all tables in schema public from forensics_reader;
+grant usage on schema public to forensics_reader;
+grant select on restaurants, table_inventory, allocations, allocations_archive, booking_confirmation_results
+  to forensics_reader;

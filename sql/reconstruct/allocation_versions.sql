@@ -1,0 +1,44 @@
+-- Every state in which any evidence has seen an allocation, with when it was first and last seen so.
+-- Grain: allocation × content.
+-- Parameters: none.
+with seen as (
+    select
+        s.allocation_id, s.booking_id, s.restaurant_id, s.resource_type, s.resource_id,
+        s."window", s.window_lower, s.window_upper, s.lower_inc, s.upper_inc, s.lower_pos, s.upper_pos,
+        s.shadow, s.is_maintenance, s.created_at, s.updated_at,
+        c.checked_at as seen_at,
+        'snapshot' as source
+    from snapshot_allocations as s
+    inner join checks as c using (check_id)
+
+    union all
+
+    select
+        a.key as allocation_id, a.booking_id, a.restaurant_id, a.resource_type, a.resource_id,
+        w."window", w.window_lower, w.window_upper, w.lower_inc, w.upper_inc, w.lower_pos, w.upper_pos,
+        try_cast(a.shadow as boolean) as shadow,
+        try_cast(a.is_maintenance as boolean) as is_maintenance,
+        try_cast(a.created_at as timestamptz) as created_at,
+        try_cast(a.updated_at as timestamptz) as updated_at,
+        k.captured_at as seen_at,
+        a.source
+    from (
+        select * exclude (created_by), 'allocations' as source from raw_allocations
+        union all
+        select * exclude (created_by, archived_at), 'archive' as source from raw_allocations_archive
+    ) as a
+    inner join captures as k using (capture_id)
+    inner join windows as w using (window_text)
+    where w.problem is null
+)
+
+select
+    allocation_id, booking_id, restaurant_id, resource_type, resource_id,
+    "window", window_lower, window_upper, lower_inc, upper_inc, lower_pos, upper_pos,
+    shadow, is_maintenance, created_at, updated_at,
+    min(seen_at) as first_seen_at,
+    max(seen_at) as last_seen_at,
+    list_sort(list_distinct(list(source))) as sources
+from seen
+group by all
+order by restaurant_id, window_lower, allocation_id, updated_at
