@@ -1,8 +1,29 @@
-"""Forensics of booking confirmations: PostgreSQL → raw → facts → state at check time → verdicts → a story, or rates."""
+"""Forensics of booking confirmations: PostgreSQL → raw → facts → state at check time → verdicts → a story, or rates.
+
+store = analysis.open_store("evidence.duckdb")
+analysis.checks(store)                          # every check, both verdicts, the cause
+analysis.explain_check(store, "4711")           # one check, told
+analysis.matrix(store)                          # recorded × replayed × cause
+"""
+
+import os
+from pathlib import Path
 
 import duckdb
+import polars as pl
 
-from analysis import decode, reconstruct, replay
+from analysis import capture, decode, measure, query, reconstruct, replay
+from analysis.explain import Explanation
+from analysis.model import ForensicsError
+
+__all__ = [
+    "ForensicsError",
+    "checks",
+    "derive",
+    "explain_check",
+    "matrix",
+    "open_store",
+]
 
 
 def derive(con: duckdb.DuckDBPyConnection) -> None:
@@ -10,3 +31,32 @@ def derive(con: duckdb.DuckDBPyConnection) -> None:
     decode.run(con)
     reconstruct.run(con)
     replay.run(con)
+    measure.run(con)
+
+
+def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Open a store to read: a DuckDB file that a capture wrote, or a folder of Parquet evidence.
+
+    Without an argument it is the one that the environment variable FORENSICS_STORE names, else the committed sample of
+    a checkout. Raises StoreError when there is no such store, or it is none.
+    """
+    path = Path(store or os.environ.get("FORENSICS_STORE") or Path(__file__).parent.parent / "data" / "sample")
+    con = capture.connect(path)
+    if path.is_dir():
+        derive(con)
+    return con
+
+
+def checks(con: duckdb.DuckDBPyConnection, *, conflicts: bool = False, disagreements: bool = False) -> pl.DataFrame:
+    """List the checks with both verdicts, cause and grade, oldest first; only conflicts or disagreements if asked."""
+    return query.frame(con, "replay/check_list", conflicts=conflicts, disagreements=disagreements)
+
+
+def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explanation:
+    """Explain one check; raise NotFoundError when the store has no such check."""
+    return Explanation(replay.check(con, str(check_id)))
+
+
+def matrix(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Count the checks by recorded verdict, replayed verdict and cause."""
+    return query.frame(con, "replay/matrix")

@@ -89,7 +89,8 @@ def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape:
     assert context is not None
     [(capture_id,)] = con.execute("select coalesce(max(capture_id), 0) + 1 from captures").fetchall()
     con.execute(
-        "insert into captures values ($capture_id, $captured_at, $role, $server_version, $database, $snapshot, $standby, $shape)",
+        "insert into captures values "
+        "($capture_id, $captured_at, $role, $server_version, $database, $snapshot, $standby, $shape)",
         {"capture_id": capture_id, **context, "shape": shape},
     )
     relations = [_land_relation(connection, con, relation, capture_id) for relation in RELATIONS]

@@ -127,6 +127,79 @@ class Window:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """A claim on a resource during a window.
+
+    As a request it has no ``allocation_id`` yet. ``kind`` is booking, hold, maintenance, merge_group or request; ``since``
+    is when it was last changed; ``source`` where the evidence has it from. ``label`` is the table's number, where known.
+    """
+
+    resource_type: str | None
+    resource_id: str | None
+    window: Window
+    kind: str
+    source: str
+    restaurant_id: str | None = None
+    allocation_id: str | None = None
+    booking_id: str | None = None
+    label: str | None = None
+    seats: int | None = None
+    shadow: bool | None = None
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """What was requested, one rival, and the part of time they share; ``overlap_s`` is null where that part has no end."""
+
+    requested: Allocation
+    rival: Allocation
+    overlap: Window
+    overlap_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A table and window that were free at the check; ``shift_s`` is how much later than asked, negative for earlier."""
+
+    resource_id: str
+    label: str | None
+    window: Window
+    shift_s: float
+    seats: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One recorded confirmation attempt with everything the store knows of it.
+
+    ``rule`` is null when none is known to have been in force. ``alternatives`` is null where the evidence is too thin to
+    verify one. ``recorded`` holds sqlstate, constraint, message and detail as the source recorded them, each or all null.
+    """
+
+    check_id: str
+    booking_id: str | None
+    restaurant_id: str | None
+    restaurant_name: str | None
+    timezone: str | None
+    checked_at: datetime
+    captured_at: datetime
+    capture_id: int
+    recorded_verdict: str
+    replayed_verdict: Verdict
+    cause: Cause
+    grade: Grade
+    rule: "Rule | None"
+    recorded: Mapping[str, str | None]
+    scope: str | None
+    hold_id: str | None
+    requests: tuple[Allocation, ...]
+    conflicts: tuple[Conflict, ...]
+    state: tuple[Allocation, ...]
+    alternatives: tuple[Alternative, ...] | None
+
+
 MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)
 """When allocations_no_overlap replaced the older rules, as the deployment summary documents it."""
 
@@ -221,7 +294,14 @@ RULES: dict[str, Rule] = {
             MIGRATED_AT,
             None,
         ),
-        _rule("allocations_resource_window_excl", "rollback", _RESOURCE, f"{_FIRM} DEFERRABLE INITIALLY DEFERRED", None, None),
+        _rule(
+            "allocations_resource_window_excl",
+            "rollback",
+            _RESOURCE,
+            f"{_FIRM} DEFERRABLE INITIALLY DEFERRED",
+            None,
+            None,
+        ),
     )
 }
 """The documented forms by version. ``rollback`` was never seen in force: it is replayed only when asked for."""

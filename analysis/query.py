@@ -28,7 +28,8 @@ def text(name: str) -> str:
 
 def frame(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> pl.DataFrame:
     """Run a DuckDB statement and return its rows; parameters are bound, a missing or excess one raises."""
-    return con.sql(text(name), params=parameters).pl()
+    found: pl.DataFrame = con.sql(text(name), params=parameters).pl()
+    return found
 
 
 def rows(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> list[dict[str, Any]]:

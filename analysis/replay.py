@@ -7,7 +7,21 @@ import duckdb
 import polars as pl
 
 from analysis import query
-from analysis.model import MIGRATED_AT, RULES, NotFoundError, Rule, RuleError
+from analysis.model import (
+    MIGRATED_AT,
+    RULES,
+    Allocation,
+    Alternative,
+    Cause,
+    Check,
+    Conflict,
+    Grade,
+    NotFoundError,
+    Rule,
+    RuleError,
+    Verdict,
+    Window,
+)
 
 _RULE_SCHEMA: dict[str, Any] = {
     "rule": pl.String,
@@ -42,6 +56,131 @@ def under(con: duckdb.DuckDBPyConnection, version: str) -> None:
     _write_rules(con, [_row(always)], temporary=True)
     for name in ("rivals", "verdicts"):
         query.materialise(con, f"replay/{name}", temporary=True)
+
+
+def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
+    """Gather everything the store knows of one check; raise NotFoundError, saying what there is, when it has none."""
+    found = query.rows(con, "replay/check_facts", check_id=check_id)
+    if not found:
+        raise NotFoundError(_no_such_check(con, check_id))
+    row = found[0]
+    grade = Grade(row["grade"])
+    refused_over_overlap = row["recorded_verdict"] == "refused" and grade is Grade.COMPLETE
+    return Check(
+        **{name: row[name] for name in _COPIED},
+        replayed_verdict=Verdict(row["replayed_verdict"]),
+        cause=Cause(row["cause"]),
+        grade=grade,
+        rule=None if row["rule"] is None or row["equality"] is None else _rule(row),
+        recorded={
+            "sqlstate": row["sqlstate"],
+            "constraint": row["constraint_name"],
+            "message": row["message"],
+            "detail": row["detail"],
+        },
+        scope=row["scope_window"],
+        requests=tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id)),
+        conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
+        state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),
+        alternatives=(
+            tuple(_alternative(r) for r in query.rows(con, "replay/alternatives", check_id=check_id))
+            if refused_over_overlap
+            else None
+        ),
+    )
+
+
+_COPIED = (
+    "check_id",
+    "booking_id",
+    "restaurant_id",
+    "restaurant_name",
+    "timezone",
+    "checked_at",
+    "captured_at",
+    "capture_id",
+    "recorded_verdict",
+    "hold_id",
+)
+
+
+def _no_such_check(con: duckdb.DuckDBPyConnection, check_id: str) -> str:
+    [extent] = query.rows(con, "replay/extent")
+    if extent["checks"] == 0:
+        return f"no check {check_id}: the store holds no checks at all; the source's table was empty when it was captured"
+    return (
+        f"no check {check_id} in the store: it holds {extent['checks']} checks, "
+        f"{extent['first_check_id']} to {extent['last_check_id']}, captured until {extent['captured_at']:%Y-%m-%d %H:%MZ}; "
+        "list them with forensics checks, or capture again"
+    )
+
+
+def _rule(row: dict[str, Any]) -> Rule:
+    return Rule.parse(
+        row["rule"],
+        row["rule_definition"],
+        version=row["rule_version"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+    )
+
+
+def _request(check_row: dict[str, Any], row: dict[str, Any]) -> Allocation:
+    return Allocation(
+        row["resource_type"],
+        row["resource_id"],
+        Window.of(row),
+        kind="request",
+        source=row["source"],
+        restaurant_id=check_row["restaurant_id"],
+        booking_id=check_row["booking_id"],
+        label=row["table_number"],
+        seats=row["seats"],
+        shadow=False,
+    )
+
+
+def _conflict(check_row: dict[str, Any], row: dict[str, Any]) -> Conflict:
+    asked = {
+        **row,
+        "window": row["asked_window"],
+        "window_lower": row["asked_lower"],
+        "window_upper": row["asked_upper"],
+    }
+    requested = _request(check_row, {**asked, "source": "request", "seats": None})
+    rival = Allocation(
+        row["resource_type"],
+        row["resource_id"],
+        Window.of(row),
+        kind=row["kind"],
+        source=row["source"],
+        restaurant_id=row["restaurant_id"],
+        allocation_id=row["allocation_id"],
+        booking_id=row["booking_id"],
+        label=row["table_number"],
+        shadow=row["shadow"],
+        since=row["updated_at"],
+    )
+    return Conflict(requested, rival, Window.of(row, "overlap"), row["overlap_s"])
+
+
+def _held(row: dict[str, Any]) -> Allocation:
+    return Allocation(
+        row["resource_type"],
+        row["resource_id"],
+        Window.of(row),
+        kind="maintenance" if row["is_maintenance"] else "hold" if row["shadow"] else "booking",
+        source="snapshot",
+        allocation_id=row["allocation_id"],
+        booking_id=row["booking_id"],
+        label=row["table_number"],
+        shadow=row["shadow"],
+        since=row["updated_at"],
+    )
+
+
+def _alternative(row: dict[str, Any]) -> Alternative:
+    return Alternative(row["resource_id"], row["table_number"], Window.of(row), row["shift_s"], row["seats"])
 
 
 def _in_force(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

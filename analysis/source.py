@@ -54,9 +54,7 @@ def snapshot(dsn: str) -> Iterator[psycopg.Connection]:
 def shape(connection: psycopg.Connection) -> str:
     """Name the shape of ``booking_confirmation_results`` from the catalog: ``audit``; raise SourceError for any other."""
     cursor = connection.cursor(row_factory=dict_row)
-    found = {
-        row["column_name"]: row["data_type"] for row in cursor.execute(query.text("capture/shape").encode()).fetchall()
-    }
+    found = {row["column_name"]: row["data_type"] for row in cursor.execute(query.text("capture/shape").encode()).fetchall()}
     if not found:
         raise SourceError("no table booking_confirmation_results on the search path: is this the booking database?")
     wrong = [

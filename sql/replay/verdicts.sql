@@ -92,11 +92,13 @@ replayed as (
             when rivals > 0 then 'conflict'
             else 'clear'
         end as replayed_verdict,
-        -- The deployed wrapper re-raises a violation as P0001 with the rule's name as its message.
+        -- The deployed wrapper re-raises a violation as P0001 with the rule's name as its message. The names are those of
+        -- the store's own rules, also when another rule is replayed.
         case
             when sqlstate is null then 'not recorded'
-            when sqlstate = '23P01' and coalesce(constraint_name = rule, true) then 'overlap'
-            when sqlstate = 'P0001' and message = rule then 'overlap'
+            when sqlstate = '23P01' and constraint_name is null then 'overlap'
+            when sqlstate = '23P01' and constraint_name in (select main.rules.rule from main.rules) then 'overlap'
+            when sqlstate = 'P0001' and message in (select main.rules.rule from main.rules) then 'overlap'
             when sqlstate = '23505' then 'unique_violation'
             when sqlstate = '40P01' then 'deadlock'
             when sqlstate = '40001' then 'serialization_failure'

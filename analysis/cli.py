@@ -1,0 +1,293 @@
+"""The command line ``forensics``: arguments in, one answer out, as text or as one JSON object.
+
+Exit status: 0 done, 2 wrong usage or unusable input, with one clear line on stderr.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import polars as pl
+
+import analysis
+from analysis import capture, measure, query, reconstruct, replay
+from analysis.model import RULES, Cause, ForensicsError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit."""
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except ForensicsError as error:
+        sys.exit(_fail(str(error)))
+    except BrokenPipeError:
+        # The reader of our output went away (| head): not an error of ours.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(0)
+
+
+def _fail(message: str) -> int:
+    print(f"forensics: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="forensics", description="Why was this booking refused, by whom, and was that right?")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="start a real PostgreSQL with the documented system and a workload")
+    lab.set_defaults(run=_lab)
+
+    pull = commands.add_parser("capture", help="read the evidence of a PostgreSQL database into a store")
+    pull.add_argument("dsn", metavar="DSN", help="postgresql://user@host/database; the role forensics_reader is enough")
+    pull.add_argument("--store", type=Path, required=True, metavar="FILE", help="DuckDB file, made where missing")
+    pull.add_argument("--json", action="store_true", help="print one JSON object")
+    pull.set_defaults(run=_capture)
+
+    checks = _reading(commands, "checks", _checks, "list checks with both verdicts and the cause")
+    checks.add_argument("--conflicts", action="store_true", help="only those with a rival")
+    checks.add_argument("--disagreements", action="store_true", help="only those where recorded and replayed differ")
+    checks.add_argument("--quarantine", action="store_true", help="list what could not be decoded instead")
+
+    explain = _reading(commands, "explain", _explain, "one check, told: verdicts, rivals, why, what would have fitted")
+    explain.add_argument("check_id", metavar="CHECK_ID")
+
+    state = _reading(commands, "state", _state, "who held what at an instant, and how sure that is")
+    state.add_argument("--restaurant", required=True, metavar="ID")
+    state.add_argument("--at", required=True, type=_instant, metavar="TIME", help="like 2025-11-15T18:00:00Z")
+
+    again = _reading(commands, "replay", _replay, "the recorded × replayed matrix by cause")
+    again.add_argument("--rule", metavar="NAME", help=f"replay under this rule instead: {', '.join(RULES)}")
+    again.add_argument("--verbose", action="store_true", help="list the checks that come out otherwise")
+
+    cache = _reading(commands, "cache", _cache, "what a cache of verdicts would have answered")
+    cache.add_argument("--ttl", type=float, action="append", metavar="SECONDS", help="a point of the curve; repeatable")
+
+    retention = _reading(commands, "retention", _retention, "what keeping the evidence for N days frees and loses")
+    retention.add_argument("--days", type=int, required=True, metavar="N")
+    return parser
+
+
+def _reading(commands: Any, name: str, run: Any, help_text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=help_text)
+    parser.add_argument("--store", type=Path, required=True, metavar="FILE", help="what forensics capture wrote")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _lab(args: argparse.Namespace) -> None:
+    from analysis import lab  # needs the optional embedded PostgreSQL
+
+    with lab.serve() as dsn:
+        lab.build(dsn, progress=lambda line: print(line, file=sys.stderr, flush=True))
+        print(lab.reader_dsn(dsn), flush=True)
+        print("Ctrl-C stops the server and removes its data.", file=sys.stderr, flush=True)
+        stopped = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        with suppress(KeyboardInterrupt):
+            stopped.wait()
+
+
+def _capture(args: argparse.Namespace) -> None:
+    manifest = capture.pull(args.dsn, args.store, analysis.derive)
+    with closing(analysis.open_store(args.store)) as con:
+        reasons = query.rows(con, "decode/quarantine_reasons")
+    manifest["quarantined"] = sum(row["rows"] for row in reasons)
+    if args.json:
+        _print_json(manifest)
+        return
+    relations = {row["relation"]: row for row in manifest["relations"]}
+    read = ", ".join(f"{row['rows_read']:,} {_plural(name)}" for name, row in relations.items() if name != "rules")
+    new, changed, vanished = (
+        sum(row[column] for row in relations.values()) for column in ("rows_new", "rows_changed", "rows_vanished")
+    )
+    print(f"Read {read} ({manifest['shape']} shape)")
+    print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, row security off")
+    print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)")
+    told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
+    print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
+    print(f"Capture {manifest['capture_id']} is in {args.store}")
+
+
+def _checks(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        if args.quarantine:
+            _answer(args, {"quarantine": con.table("quarantine").pl().to_dicts()}, con.table("quarantine").pl())
+            return
+        listed = analysis.checks(con, conflicts=args.conflicts, disagreements=args.disagreements)
+        [extent] = query.rows(con, "replay/extent")
+    _answer(args, {"checks": listed.to_dicts(), "quarantined": extent["quarantined"]}, listed)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        told = analysis.explain_check(con, args.check_id)
+    if args.json:
+        _print_json(told.data)
+    else:
+        print(told)
+
+
+def _state(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        found = reconstruct.state(con, args.restaurant, args.at)
+    if args.json:
+        _print_json(found)
+        return
+    print(f"{len(found['allocations']):,} allocations at {found['at']:%Y-%m-%d %H:%M:%S}Z, evidence {found['grade']}")
+    if found["allocations"]:
+        print(_table(pl.DataFrame(found["allocations"], infer_schema_length=None)))
+
+
+def _replay(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        if args.rule:
+            replay.under(con, args.rule)
+        matrix = analysis.matrix(con)
+        changed = query.frame(con, "replay/changed") if args.rule else None
+        [extent] = query.rows(con, "replay/extent")
+        in_force = con.execute("select distinct rule from verdicts where rule is not null order by rule").fetchall()
+    rule = args.rule or ", ".join(name for (name,) in in_force) or None
+    if args.json:
+        _print_json(
+            {
+                "rule": rule,
+                "checks": extent["checks"],
+                "matrix": matrix.to_dicts(),
+                "changed": [] if changed is None else changed["check_id"].to_list(),
+            }
+        )
+        return
+    print(_matrix_text(matrix))
+    print()
+    for line in _off_diagonal(matrix):
+        print(line)
+    if changed is not None:
+        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise")
+        if args.verbose and len(changed):
+            print(_table(changed))
+    if extent["checks"]:
+        print(
+            f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
+            f"{extent['first_checked_at']:%d %b %Y} to {extent['last_checked_at']:%d %b %Y}; "
+            f"{extent['quarantined']:,} rows in quarantine (forensics checks --quarantine)"
+        )
+
+
+def _cache(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        figures = measure.cache(con, args.ttl or measure.TTLS_S)
+    if args.json:
+        _print_json(figures)
+        return
+    if not figures["lookups"]:
+        print("No checks in this store: there is no hit rate to give.")
+        return
+    print(
+        f"{figures['hits']:,} of {figures['lookups']:,} lookups ({100 * figures['hit_rate']:.1f} %) ask again for what their "
+        "booking asked before;\na cache without expiry would have answered them. Inferred: every check was computed."
+    )
+    print(_table(pl.DataFrame(figures["ttl_curve"])))
+
+
+def _retention(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        figures = measure.retention(con, args.days)
+    if args.json:
+        _print_json(figures)
+        return
+    print(f"Keeping {figures['days']} days, counted back from the newest check:")
+    print(f"  rows kept {figures['rows_kept']:,}, freed {figures['rows_freed']:,}")
+    print(f"  bytes of evidence text kept {figures['bytes_kept']:,}, freed {figures['bytes_freed']:,}")
+    print(f"  explanations lost {figures['explanations_lost']:,}")
+    print(f"  hits lost {figures['hits_lost']:,} (repeats that come more than {figures['days']} days later)")
+    print(f"  purged before the meal {figures['purged_before_meal']:,} (checks made further ahead than that)")
+
+
+def _instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise argparse.ArgumentTypeError(f"{text} has no offset: give an instant like {text}Z")
+    return at
+
+
+def _answer(args: argparse.Namespace, data: dict[str, Any], frame: pl.DataFrame) -> None:
+    if args.json:
+        _print_json(data)
+    else:
+        print(_table(frame) if len(frame) else "none")
+
+
+def _print_json(data: dict[str, Any]) -> None:
+    print(json.dumps(data, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    raise TypeError(f"no JSON for {type(value).__name__}")
+
+
+def _matrix_text(matrix: pl.DataFrame) -> str:
+    replayed = {"replayed clear": "clear", "replayed conflict": "conflict", "cannot tell": "unknown"}
+    lines = [" " * 22 + "".join(f"{name:>19}" for name in replayed)]
+    for recorded in ("confirmed", "refused"):
+        counts = [
+            matrix.filter(recorded_verdict=recorded, replayed_verdict=verdict)["checks"].sum() for verdict in replayed.values()
+        ]
+        lines.append(f"{f'recorded {recorded}':<22}" + "".join(f"{count:>19,}" for count in counts))
+    return "\n".join(lines)
+
+
+def _off_diagonal(matrix: pl.DataFrame) -> list[str]:
+    """Tell the causes of every cell in which recorded and replayed do not simply agree."""
+    words = {"clear": "over a clear state", "conflict": "over a conflict", "unknown": "and cannot be told"}
+    lines = []
+    for (recorded, replayed), cell in matrix.filter(pl.col("cause") != "agreed").group_by(
+        "recorded_verdict", "replayed_verdict", maintain_order=True
+    ):
+        causes = " · ".join(f"{row['checks']:,} {Cause(row['cause']).words}" for row in cell.to_dicts())
+        lines.append(f"{cell['checks'].sum():,} {recorded} {words[str(replayed)]}:   {causes}")
+    return lines
+
+
+def _table(frame: pl.DataFrame) -> str:
+    rows = [frame.columns, *([_cell(value) for value in row] for row in frame.iter_rows())]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(frame.columns))]
+    numeric = [dtype.is_numeric() for dtype in frame.dtypes]
+    return "\n".join(
+        "  ".join(
+            f"{cell:>{width}}" if right else f"{cell:<{width}}" for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S.%f}Z"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def _plural(relation: str) -> str:
+    return {"allocations_archive": "archived"}.get(relation, relation)

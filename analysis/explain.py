@@ -1,0 +1,365 @@
+"""A check → evidence as data → the same told as text or HTML. Nothing here reads or writes anything."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from html import escape
+from string import ascii_uppercase
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from analysis.model import Allocation, Cause, Check, Conflict, Grade, Rule, Verdict, Window
+
+# Request is C, as in the story; rivals take the other letters.
+_RIVAL_NAMES = ascii_uppercase.replace("C", "")
+_SOURCES = {
+    "snapshot": "in the check's own snapshot",
+    "later evidence": "first seen after this check",
+    "other restaurant": "held by another restaurant, seen in other evidence",
+    "named by PostgreSQL": "known only from PostgreSQL's error",
+}
+
+
+class Explanation:
+    """One check, explained: ``data`` for programs, ``str()`` for a terminal, and a block of its own in a notebook."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self.data = evidence(check)
+
+    def __str__(self) -> str:
+        return render_text(self.check, self.data)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return render_html(self.check, self.data)
+
+
+def evidence(check: Check) -> dict[str, Any]:
+    """Return what is known of a check as plain data: the object that ``forensics explain --json`` prints.
+
+    Instants are ISO 8601 in UTC, windows as PostgreSQL prints them in UTC, null is unknown. ``message`` and ``detail``
+    are PostgreSQL's words: rebuilt from the replay where it finds a rival (of several the one that was recorded), else as
+    recorded.
+    """
+    message, detail = _said(check)
+    return {
+        "check_id": check.check_id,
+        "booking_id": check.booking_id,
+        "restaurant_id": check.restaurant_id,
+        "checked_at": _iso(check.checked_at),
+        "recorded_verdict": check.recorded_verdict,
+        "replayed_verdict": str(check.replayed_verdict),
+        "cause": str(check.cause),
+        "grade": str(check.grade),
+        "rule": check.rule.name if check.rule else None,
+        "message": message,
+        "detail": detail,
+        "recorded": dict(check.recorded),
+        "request": {
+            "hold_id": check.hold_id,
+            "resources": [
+                {"resource_type": r.resource_type, "resource_id": r.resource_id, "seats": r.seats} for r in check.requests
+            ],
+            "window": str(check.requests[0].window) if check.requests else None,
+            "source": check.requests[0].source if check.requests else None,
+        },
+        "rivals": [
+            {
+                "allocation_id": c.rival.allocation_id,
+                "booking_id": c.rival.booking_id,
+                "restaurant_id": c.rival.restaurant_id,
+                "kind": c.rival.kind,
+                "resource_type": c.rival.resource_type,
+                "resource_id": c.rival.resource_id,
+                "window": str(c.rival.window),
+                "since": _iso(c.rival.since),
+                "overlap": str(c.overlap),
+                "overlap_s": c.overlap_s,
+                "source": c.rival.source,
+            }
+            for c in check.conflicts
+        ],
+        "alternatives": None
+        if check.alternatives is None
+        else [
+            {"resource_id": a.resource_id, "window": str(a.window), "shift_s": a.shift_s, "seats": a.seats}
+            for a in check.alternatives
+        ],
+        "cannot_see": _cannot_see(check),
+        "basis": {
+            "capture_id": check.capture_id,
+            "captured_at": _iso(check.captured_at),
+            "scope": check.scope,
+            "snapshot_allocations": len(check.state),
+            "rule_definition": check.rule.definition if check.rule else None,
+        },
+    }
+
+
+def render_text(check: Check, data: Mapping[str, Any]) -> str:
+    """Tell a check as a short proof in plain text, in the restaurant's local time."""
+    told = _Teller(check)
+    lines = [told.title(), told.headline()]
+    lines += ["", *(f"  {line}" for line in told.proof())] if told.proof() else []
+    if data["message"]:
+        lines += ["", told.message_heading(data), f"  {data['message']}"]
+        lines += [f"  {data['detail']}"] if data["detail"] else []
+    if check.alternatives is not None and check.conflicts:
+        lines += ["", "What would have fitted then, each verified against the same state:", f"  {told.alternatives()}"]
+    lines += ["", told.basis()]
+    lines += [f"Cannot be seen: {limit}." for limit in data["cannot_see"]]
+    return _printable("\n".join(lines))
+
+
+def render_html(check: Check, data: Mapping[str, Any]) -> str:
+    """Tell the same in one HTML block; every text from the evidence is escaped."""
+    told = _Teller(check)
+    colour = {"clear": "#0b6e4f", "conflict": "#b3261e", "unknown": "#6b5b00"}[str(check.replayed_verdict)]
+    parts = [
+        f"<div><small>{escape(told.title())}</small></div>",
+        f'<div><strong style="color:{colour}">{escape(told.headline())}</strong></div>',
+        *(f"<div>{escape(line)}</div>" for line in told.proof()),
+    ]
+    if data["rivals"]:
+        columns = ("kind", "booking_id", "window", "overlap", "source")
+        head = "".join(f"<th>{column.replace('_id', '')}</th>" for column in columns)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(str(rival[column]))}</td>" for column in columns) + "</tr>"
+            for rival in data["rivals"]
+        )
+        parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    if data["message"]:
+        said = "\n".join(filter(None, (data["message"], data["detail"])))
+        parts.append(f'<div>{escape(told.message_heading(data))}</div><pre style="white-space:pre-wrap">{escape(said)}</pre>')
+    if check.alternatives is not None and check.conflicts:
+        parts.append(f"<div>What would have fitted then: {escape(told.alternatives())}</div>")
+    parts.append(f"<div><small>{escape(told.basis())}</small></div>")
+    parts += [f"<div><small>Cannot be seen: {escape(limit)}.</small></div>" for limit in data["cannot_see"]]
+    return _printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="")
+
+
+class _Teller:
+    """The sentences about one check, in the local time of its restaurant."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self.zone, self.zone_name = _zone(check.timezone)
+        self.day = check.requests[0].window.lower if check.requests else None
+
+    def title(self) -> str:
+        check = self.check
+        tables = ", ".join(_resource(request) for request in check.requests) or "no table known"
+        place = check.restaurant_name or f"restaurant {check.restaurant_id or 'unknown'}"
+        at = check.checked_at.astimezone(self.zone)
+        return (
+            f"Check {check.check_id}   booking {check.booking_id}   {place}, {tables}   "
+            f"checked {_weekday(at)} {at:%Y %H:%M:%S} ({self.zone_name})"
+        )
+
+    def headline(self) -> str:
+        """Say both verdicts and what they come to in one sentence."""
+        check = self.check
+        refused = check.recorded_verdict == "refused"
+        match check.cause:
+            case Cause.AGREED:
+                return "Refused, and rightly so." if refused else "Confirmed, and rightly so: nothing stood in the way."
+            case Cause.RIVAL_COMMITTED_MEANWHILE:
+                return "Refused, though its own snapshot shows nothing in the way: the rival was not committed yet."
+            case Cause.RIVAL_NOT_IN_EVIDENCE:
+                return "Refused; by whom, this store cannot tell."
+            case Cause.CONFIRMED_OVER_CONFLICT:
+                return "Confirmed over a conflict: the rule should have refused this one."
+            case Cause.OTHER_REFUSAL | Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE | Cause.UNIQUE_VIOLATION:
+                also = "; an overlap stood in the way as well" if check.replayed_verdict is Verdict.CONFLICT else ""
+                return f"Refused, and not over an overlap: {check.recorded['message'] or check.cause.words}{also}."
+            case Cause.REASON_NOT_RECORDED:
+                return "Refused; no reason was recorded, and its own snapshot shows nothing in the way."
+            case _:
+                word = "Refused" if refused else "Confirmed"
+                return f"{word}; whether rightly, cannot be told: {check.cause.words}."
+
+    def proof(self) -> list[str]:
+        """Show the request, every rival, what they share and the rule that forbids it, line by line."""
+        check = self.check
+        if not check.requests:
+            return []
+        tables = " and ".join(_resource(request) for request in check.requests)
+        window = self.window(check.requests[0].window, day=True)
+        lines = [f"Let C be the request: {tables}, {window}."]
+        for name, conflict in zip(_names(len(check.conflicts)), check.conflicts, strict=True):
+            lines += self._rival(name, conflict)
+        if check.conflicts and check.rule:
+            lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
+        if check.cause is Cause.RIVAL_COMMITTED_MEANWHILE:
+            lines.append("PostgreSQL waits for rivals that are not committed yet; a snapshot cannot show them.")
+        return lines
+
+    def _rival(self, name: str, conflict: Conflict) -> list[str]:
+        rival, requested = conflict.rival, conflict.requested
+        what = f"allocation {rival.allocation_id}" if rival.allocation_id else "an allocation whose id is not in evidence"
+        whose = f" of booking {rival.booking_id}" if rival.booking_id else ""
+        kind = "" if rival.kind == "booking" else f", a {rival.kind.replace('_', ' ')}"
+        since = f", {'shadow' if rival.shadow else 'firm'} since {self._instant(rival.since)}" if rival.since else ""
+        same = _same(self.check.rule)
+        firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only else ""
+        length = _length(conflict.overlap_s)
+        return [
+            f"Let {name} be {what}{whose}{kind}: {_resource(rival)}, {self.window(rival.window)}{since}"
+            f" ({_SOURCES[rival.source]}).",
+            f"C and {name} have {same}{firm};",
+            f"and {self.window(requested.window)} and {self.window(rival.window)} share"
+            f" {self.window(conflict.overlap)}: {length}.",
+        ]
+
+    def _rule(self, rule: Rule) -> str:
+        since = f"in force since {rule.valid_from:%d %b %Y %H:%M} UTC" if rule.valid_from else "replayed as if in force"
+        return f"{rule.version}, {since}"
+
+    def message_heading(self, data: Mapping[str, Any]) -> str:
+        recorded = self.check.recorded
+        if recorded["message"] is None:
+            return "Nothing was recorded; PostgreSQL would say:"
+        if not self.check.conflicts:
+            return "PostgreSQL said:"
+        if (recorded["message"], recorded["detail"]) == (data["message"], data["detail"]):
+            return "PostgreSQL said, and would say again:"
+        return f"Recorded was {recorded['message']!r}; of this overlap PostgreSQL would say:"
+
+    def alternatives(self) -> str:
+        alternatives = self.check.alternatives or ()
+        if not alternatives:
+            return "nothing on that day that this evidence can verify"
+        told = []
+        for alternative in alternatives:
+            name = f"table {alternative.label or alternative.resource_id}"
+            start = _clock(alternative.window.lower, self.zone)
+            how = f"seats {alternative.seats}" if alternative.shift_s == 0 else _shift(alternative.shift_s)
+            told.append(f"{name} at {start} ({how})")
+        return "   ".join(told)
+
+    def basis(self) -> str:
+        """Say which evidence the answer rests on."""
+        check = self.check
+        if check.grade is Grade.NONE:
+            return f"Evidence: none. No usable snapshot was recorded with this check (capture {check.capture_id})."
+        covers = f"covers this restaurant for {check.scope}" if check.scope else "does not say what it is complete for"
+        return (
+            f"Evidence: {check.grade}. The check's own snapshot {covers} ({len(check.state)} allocations); "
+            f"as read by capture {check.capture_id}."
+        )
+
+    def window(self, window: Window, *, day: bool = False) -> str:
+        """Write a window as [18:00, 19:30) local time, with dates only where the reader needs them."""
+        if window.text == "empty":
+            return "the empty window"
+        lower = self._bound(window.lower, window.text.split(",")[0][1:], day=day)
+        upper = self._bound(window.upper, window.text.split(",")[-1][:-1], day=False)
+        return f"{window.text[0]}{lower}, {upper}{window.text[-1]}"
+
+    def _bound(self, instant: datetime | None, text: str, *, day: bool) -> str:
+        if instant is None:
+            return text or "no bound"
+        local = instant.astimezone(self.zone)
+        same_day = self.day is not None and local.date() == self.day.astimezone(self.zone).date()
+        return _clock(instant, self.zone) if same_day and not day else f"{_weekday(local)} {_clock(instant, self.zone)}"
+
+    def _instant(self, instant: datetime) -> str:
+        return f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"[:-3]
+
+
+def _said(check: Check) -> tuple[str | None, str | None]:
+    """Return PostgreSQL's message and detail for this check."""
+    recorded = check.recorded["message"], check.recorded["detail"]
+    rule = check.rule
+    if not check.conflicts or rule is None:
+        return recorded
+    message = f'conflicting key value violates exclusion constraint "{rule.name}"'
+    details = [
+        f"Key ({rule.key_columns})=({_key(rule, c.requested)}) "
+        f"conflicts with existing key ({rule.key_columns})=({_key(rule, c.rival)})."
+        for c in check.conflicts
+    ]
+    return message, recorded[1] if recorded[1] in details else details[0]
+
+
+def _key(rule: Rule, allocation: Allocation) -> str:
+    values = [getattr(allocation, column) for column in rule.equality]
+    return ", ".join("null" if value is None else str(value) for value in (*values, allocation.window))
+
+
+def _cannot_see(check: Check) -> list[str]:
+    """List what the evidence of this check cannot show, so that nobody takes silence for proof."""
+    limits = []
+    if check.grade is not Grade.NONE:
+        limits.append("allocations that were not committed when the snapshot was taken, unless later evidence shows them")
+    if check.grade is Grade.PARTIAL:
+        limits.append("whether the snapshot lists everything that stood in the way")
+    if check.cause is Cause.RIVAL_NOT_IN_EVIDENCE:
+        limits.append("a rival that was deleted or changed before any capture or other snapshot saw it")
+    if any(conflict.rival.source == "later evidence" for conflict in check.conflicts):
+        limits.append("the instant at which the rival's transaction committed")
+    if check.alternatives is not None and check.conflicts:
+        limits.append("the party's size and the opening hours: alternatives are judged by seats and overlap alone")
+    return limits
+
+
+def _same(rule: Rule | None) -> str:
+    columns = [column.removesuffix("_id").removeprefix("resource_") for column in rule.equality] if rule else []
+    if not columns:
+        return "overlapping windows"
+    return f"the same {', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else f"the same {columns[0]}"
+
+
+def _names(count: int) -> list[str]:
+    return [_RIVAL_NAMES[i % 25] + (str(i // 25 + 1) if i >= 25 else "") for i in range(count)]
+
+
+def _resource(allocation: Allocation) -> str:
+    kind = (allocation.resource_type or "resource").replace("_", " ")
+    return f"{kind} {allocation.label or allocation.resource_id}"
+
+
+def _zone(name: str | None) -> tuple[ZoneInfo, str]:
+    try:
+        return ZoneInfo(name or "UTC"), (name or "UTC").rpartition("/")[2].replace("_", " ")
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC"), "UTC"
+
+
+def _weekday(local: datetime) -> str:
+    return f"{local:%a} {local.day} {local:%b}"
+
+
+def _clock(instant: datetime | None, zone: ZoneInfo) -> str:
+    if instant is None:
+        return "no bound"
+    local = instant.astimezone(zone)
+    if local.microsecond:
+        return f"{local:%H:%M:%S.%f}"
+    return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
+
+
+def _length(seconds: float | None) -> str:
+    if seconds is None:
+        return "without end"
+    if seconds == 0:
+        return "a single instant"
+    minutes, rest = divmod(seconds, 60)
+    return f"{seconds:g} s" if rest else f"{minutes:.0f} minute{'' if minutes == 1 else 's'}"
+
+
+def _shift(seconds: float) -> str:
+    minutes = abs(seconds) / 60
+    length = f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
+    return f"{length} {'later' if seconds > 0 else 'earlier'}"
+
+
+def _iso(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _printable(text: str, keep: str = "\n") -> str:
+    """Replace control characters, which a terminal would obey, by a visible mark."""
+    return "".join(c if c in keep or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -1,0 +1,29 @@
+-- One check with both verdicts, its restaurant, the rule it is judged by and the capture it was read in.
+-- Grain: the check, or no row.
+-- Parameters: check_id.
+select
+    c.*,
+    v.replayed_verdict,
+    v.cause,
+    v.grade,
+    v.rule,
+    r.version as rule_version,
+    r.definition as rule_definition,
+    r.equality,
+    r.firm_only,
+    r.valid_from,
+    r.valid_to,
+    p.name as restaurant_name,
+    p.timezone,
+    k.captured_at
+from checks as c
+inner join verdicts as v using (check_id)
+left join rules as r
+    on r.rule = v.rule
+    and c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
+    and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
+left join restaurants as p using (restaurant_id)
+left join captures as k using (capture_id)
+where c.check_id = $check_id
+order by r.rule
+limit 1

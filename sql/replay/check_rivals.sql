@@ -1,0 +1,16 @@
+-- All rivals of one check, the earliest window first, with what was asked of the resource they share.
+-- Grain: requested resource × rival.
+-- Parameters: check_id.
+select
+    n.* exclude (check_id),
+    t.table_number,
+    q."window" as asked_window,
+    q.window_lower as asked_lower,
+    q.window_upper as asked_upper
+from rivals as n
+inner join requests as q using (check_id, resource_type, resource_id)
+left join tables as t
+    on t.table_id = n.resource_id
+    and n.resource_type = 'table'
+where n.check_id = $check_id
+order by n.window_lower nulls first, n."window", n.resource_id, n.allocation_id
