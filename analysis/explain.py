@@ -52,6 +52,7 @@ def evidence(check: Check) -> dict[str, Any]:
         "recorded_verdict": check.recorded_verdict,
         "replayed_verdict": str(check.replayed_verdict),
         "cause": str(check.cause),
+        "unknown_because": None if check.unknown_because is None else str(check.unknown_because),
         "grade": str(check.grade),
         "rule": check.rule.name if check.rule else None,
         "message": message,

@@ -50,6 +50,9 @@ class Verdict(StrEnum):
 class Cause(StrEnum):
     """Why the recorded and the replayed verdict are as they are; every check has exactly one.
 
+    A refusal whose recorded reason is no overlap has that reason as its cause, whatever the replay finds. The last three
+    are also the reasons for an unknown verdict.
+
     Codes are stored and printed in JSON; :attr:`words` is what people read.
     """
 
@@ -189,6 +192,7 @@ class Check:
     recorded_verdict: str
     replayed_verdict: Verdict
     cause: Cause
+    unknown_because: Cause | None
     grade: Grade
     rule: "Rule | None"
     recorded: Mapping[str, str | None]

@@ -53,6 +53,7 @@ def under(con: duckdb.DuckDBPyConnection, version: str) -> None:
         raise NotFoundError(f"no rule {version}: expected one of {', '.join(RULES)}")
     rule = RULES[version]
     always = Rule.parse(rule.name, rule.definition, version=version)
+    con.execute("create or replace temporary table stored_verdicts as from verdicts")
     _write_rules(con, [_row(always)], temporary=True)
     for name in ("rivals", "verdicts"):
         query.materialise(con, f"replay/{name}", temporary=True)
@@ -70,6 +71,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         **{name: row[name] for name in _COPIED},
         replayed_verdict=Verdict(row["replayed_verdict"]),
         cause=Cause(row["cause"]),
+        unknown_because=None if row["unknown_because"] is None else Cause(row["unknown_because"]),
         grade=grade,
         rule=None if row["rule"] is None or row["equality"] is None else _rule(row),
         recorded={

@@ -7,7 +7,7 @@ select
     stored.replayed_verdict as verdict_in_force,
     this.replayed_verdict
 from verdicts as this
-inner join main.verdicts as stored using (check_id)
+inner join stored_verdicts as stored using (check_id)
 inner join checks as c using (check_id)
 where this.replayed_verdict <> stored.replayed_verdict
 order by c.checked_at, try_cast(this.check_id as bigint), this.check_id

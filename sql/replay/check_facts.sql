@@ -5,6 +5,7 @@ select
     c.*,
     v.replayed_verdict,
     v.cause,
+    v.unknown_because,
     v.grade,
     v.rule,
     r.version as rule_version,

@@ -33,6 +33,13 @@ rules_at as (
     group by c.check_id
 ),
 
+-- What a recorded refusal may call an overlap rule: those of the source, also while another rule is replayed.
+rule_names as (
+    select key as rule from raw_rules
+    union
+    select rule from rules
+),
+
 bad_entries as (
     select
         key as check_id,
@@ -92,13 +99,12 @@ replayed as (
             when rivals > 0 then 'conflict'
             else 'clear'
         end as replayed_verdict,
-        -- The deployed wrapper re-raises a violation as P0001 with the rule's name as its message. The names are those of
-        -- the store's own rules, also when another rule is replayed.
+        -- The deployed wrapper re-raises a violation as P0001 with the rule's name as its message.
         case
             when sqlstate is null then 'not recorded'
             when sqlstate = '23P01' and constraint_name is null then 'overlap'
-            when sqlstate = '23P01' and constraint_name in (select main.rules.rule from main.rules) then 'overlap'
-            when sqlstate = 'P0001' and message in (select main.rules.rule from main.rules) then 'overlap'
+            when sqlstate = '23P01' and constraint_name in (from rule_names) then 'overlap'
+            when sqlstate = 'P0001' and message in (from rule_names) then 'overlap'
             when sqlstate = '23505' then 'unique_violation'
             when sqlstate = '40P01' then 'deadlock'
             when sqlstate = '40001' then 'serialization_failure'
@@ -113,16 +119,17 @@ select
     rule_version,
     replayed_verdict,
     case
+        when recorded_verdict = 'refused' and refusal not in ('overlap', 'not recorded') then refusal
         when unknown_because is not null then unknown_because
         when recorded_verdict = 'confirmed' and replayed_verdict = 'clear' then 'agreed'
         when recorded_verdict = 'confirmed' then 'confirmed_over_conflict'
         when refusal = 'not recorded' and replayed_verdict = 'conflict' then 'agreed'
         when refusal = 'not recorded' then 'reason_not_recorded'
-        when refusal <> 'overlap' then refusal
         when replayed_verdict = 'conflict' then 'agreed'
         when rivals_committed_meanwhile > 0 then 'rival_committed_meanwhile'
         else 'rival_not_in_evidence'
     end as cause,
+    unknown_because,
     grade,
     rivals
 from replayed
