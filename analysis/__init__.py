@@ -18,10 +18,13 @@ from analysis.model import ForensicsError
 
 __all__ = [
     "ForensicsError",
+    "changed_under",
     "checks",
     "derive",
     "explain_check",
+    "extent",
     "matrix",
+    "notebook",
     "open_store",
 ]
 
@@ -47,6 +50,25 @@ def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def notebook(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Prepare a notebook and open its store, as :func:`open_store` does.
+
+    Frames are shown with fixed widths and digits; charts still, or live where FORENSICS_CHARTS is ``interactive``.
+    """
+    from analysis import chart  # Altair takes a second that only notebooks need
+
+    chart.show("interactive" if os.environ.get("FORENSICS_CHARTS") == "interactive" else "still")
+    pl.Config(
+        tbl_rows=24, tbl_cols=12, tbl_width_chars=140, fmt_str_lengths=64, float_precision=3, tbl_hide_dataframe_shape=True
+    )
+    return open_store(store)
+
+
+def extent(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Say what the store covers: one row with counts of checks, restaurants and quarantined rows, first and last instant."""
+    return query.frame(con, "replay/extent")
+
+
 def checks(con: duckdb.DuckDBPyConnection, *, conflicts: bool = False, disagreements: bool = False) -> pl.DataFrame:
     """List the checks with both verdicts, cause and grade, oldest first; only conflicts or disagreements if asked."""
     return query.frame(con, "replay/check_list", conflicts=conflicts, disagreements=disagreements)
@@ -55,6 +77,12 @@ def checks(con: duckdb.DuckDBPyConnection, *, conflicts: bool = False, disagreem
 def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explanation:
     """Explain one check; raise NotFoundError when the store has no such check."""
     return Explanation(replay.check(con, str(check_id)))
+
+
+def changed_under(con: duckdb.DuckDBPyConnection, version: str) -> pl.DataFrame:
+    """List the checks whose replayed verdict would have been another under the documented rule of this version."""
+    with replay.under(con, version):
+        return query.frame(con, "replay/changed")
 
 
 def matrix(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:

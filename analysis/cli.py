@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -157,10 +157,9 @@ def _state(args: argparse.Namespace) -> None:
 
 def _replay(args: argparse.Namespace) -> None:
     with closing(analysis.open_store(args.store)) as con:
-        if args.rule:
-            replay.under(con, args.rule)
-        matrix = analysis.matrix(con)
-        changed = query.frame(con, "replay/changed") if args.rule else None
+        with replay.under(con, args.rule) if args.rule else nullcontext():
+            matrix = analysis.matrix(con)
+            changed = query.frame(con, "replay/changed") if args.rule else None
         [extent] = query.rows(con, "replay/extent")
         in_force = con.execute("select distinct rule from verdicts where rule is not null order by rule").fetchall()
     rule = args.rule or ", ".join(name for (name,) in in_force) or None

@@ -189,7 +189,7 @@ class _Teller:
         tables = " and ".join(_resource(request) for request in check.requests)
         window = self.window(check.requests[0].window, day=True)
         lines = [f"Let C be the request: {tables}, {window}."]
-        for name, conflict in zip(_names(len(check.conflicts)), check.conflicts, strict=True):
+        for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
         if check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
@@ -313,7 +313,12 @@ def _same(rule: Rule | None) -> str:
     return f"the same {', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else f"the same {columns[0]}"
 
 
-def _names(count: int) -> list[str]:
+def rival_names(count: int) -> list[str]:
+    """Return a letter for each rival, with a number where the letters run out; C stays free for the request.
+
+    >>> rival_names(27)[1:4], rival_names(27)[-2:]
+    (['B', 'D', 'E'], ['A2', 'B2'])
+    """
     return [_RIVAL_NAMES[i % 25] + (str(i // 25 + 1) if i >= 25 else "") for i in range(count)]
 
 

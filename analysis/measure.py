@@ -33,13 +33,18 @@ def run(con: duckdb.DuckDBPyConnection) -> None:
     query.materialise(con, "measure/lookups")
 
 
+def hit_rate_by_day(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Return what a cache without expiry would have answered: columns ``day`` (UTC), ``lookups, hits, hit_rate``."""
+    return query.frame(con, "measure/hit_rate_by_day")
+
+
 def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> dict[str, Any]:
     """Return the object that ``forensics cache --json`` prints.
 
     ``hits`` and ``hit_rate`` are those of a cache without expiry, the ceiling of ``ttl_curve``; the rate is null when
     there are no lookups. TTLs are in seconds, days are UTC.
     """
-    days = query.frame(con, "measure/hit_rate_by_day")
+    days = hit_rate_by_day(con)
     lookups, hits = int(days["lookups"].sum()), int(days["hits"].sum())
     return {
         "lookups": lookups,

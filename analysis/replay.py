@@ -1,5 +1,7 @@
 """Rule × state → verdicts and all rivals, set-based."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -44,10 +46,12 @@ def run(con: duckdb.DuckDBPyConnection) -> None:
         query.materialise(con, f"replay/{name}")
 
 
-def under(con: duckdb.DuckDBPyConnection, version: str) -> None:
-    """Replay every check under one documented rule instead; the answer hides the stored one on this connection only.
+@contextmanager
+def under(con: duckdb.DuckDBPyConnection, version: str) -> Iterator[None]:
+    """Replay every check under one documented rule instead.
 
-    Raises NotFoundError when there is no documented rule of that version.
+    Inside the block ``rules``, ``rivals`` and ``verdicts`` are those of this replay, on this connection only, and
+    ``stored_verdicts`` are those of the store. Raises NotFoundError when there is no documented rule of that version.
     """
     if version not in RULES:
         raise NotFoundError(f"no rule {version}: expected one of {', '.join(RULES)}")
@@ -55,8 +59,13 @@ def under(con: duckdb.DuckDBPyConnection, version: str) -> None:
     always = Rule.parse(rule.name, rule.definition, version=version)
     con.execute("create or replace temporary table stored_verdicts as from verdicts")
     _write_rules(con, [_row(always)], temporary=True)
-    for name in ("rivals", "verdicts"):
-        query.materialise(con, f"replay/{name}", temporary=True)
+    try:
+        for name in ("rivals", "verdicts"):
+            query.materialise(con, f"replay/{name}", temporary=True)
+        yield
+    finally:
+        for name in ("rules", "rivals", "verdicts", "stored_verdicts"):
+            con.execute(f"drop table if exists temp.{name}")
 
 
 def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:

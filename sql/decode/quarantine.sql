@@ -1,6 +1,20 @@
 -- What could not be decoded, with the reason and the raw text; the good rows around it are used.
 -- Grain: raw row, or entry of a list inside one.
 -- Parameters: none.
+with bad_items as (
+    select
+        i.check_id,
+        i.item_no,
+        case
+            when i.allocation_id is null then 'entry is not an allocation with an id'
+            when w.problem is not null then w.problem
+            when i.shadow_text is not null and try_cast(i.shadow_text as boolean) is null then 'shadow is not a boolean'
+        end as reason
+    from snapshot_items as i
+    left join windows as w using (window_text)
+    where reason is not null
+)
+
 select
     'checks' as relation,
     s.check_id as key,
@@ -30,17 +44,15 @@ union all
 
 select
     'snapshot allocations' as relation,
-    i.check_id as key,
-    i.item_no,
-    case
-        when i.allocation_id is null then 'entry is not an allocation with an id'
-        when w.problem is not null then w.problem
-        when i.shadow_text is not null and try_cast(i.shadow_text as boolean) is null then 'shadow is not a boolean'
-    end as reason,
-    to_json(i)::varchar as raw
-from snapshot_items as i
-left join windows as w using (window_text)
-where reason is not null
+    b.check_id as key,
+    b.item_no,
+    b.reason,
+    json_extract(r.snapshot_data, '$.allocations[' || (b.item_no - 1) || ']')::varchar as raw
+from bad_items as b
+inner join snapshots as s using (check_id)
+inner join raw_checks as r
+    on r.key = s.check_id
+    and r.capture_id = s.capture_id
 
 union all
 

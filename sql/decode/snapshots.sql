@@ -25,6 +25,7 @@ select
     case
         when snapshot_data is null then null
         when snapshot_json is null then 'snapshot is not JSON'
+        when json_type(snapshot_json) = 'NULL' then null
         when json_type(snapshot_json) <> 'OBJECT' then 'snapshot is not an object'
         when json_type(snapshot_json, '$.allocations') is null then 'snapshot has no allocations'
         when json_type(snapshot_json, '$.allocations') <> 'ARRAY' then 'allocations is not a list'

@@ -18,12 +18,13 @@ with texts as (
 ),
 
 -- Two forms are read: PostgreSQL's range text, and {"start": …, "end": …}, half-open, as JavaScript writers leave it.
+-- Both keys must be there, null for no bound: an object of other keys is not a window without bounds.
 split as (
     select
         window_text,
         window_text = 'empty' as said_empty,
         case
-            when window_text like '{%' and json_valid(window_text) then {
+            when list_has_all(json_keys(try_cast(window_text as json)), ['start', 'end']) then {
                 'lower_bracket': '[',
                 'lower': coalesce(json_extract_string(window_text, '$.start'), ''),
                 'upper': coalesce(json_extract_string(window_text, '$.end'), ''),
@@ -112,8 +113,13 @@ select
             || coalesce('"' || window_upper::varchar || '"', upper_text)
             || if(upper_inc, ']', ')')
     end as "window",
-    case when problem is null and not is_empty then window_lower end as window_lower,
-    case when problem is null and not is_empty then window_upper end as window_upper,
+    -- Python and polars end with the year 9999; later instants are in the text and the place only.
+    case
+        when problem is null and not is_empty and window_lower < '10000-01-01 00:00:00+00'::timestamptz then window_lower
+    end as window_lower,
+    case
+        when problem is null and not is_empty and window_upper < '10000-01-01 00:00:00+00'::timestamptz then window_upper
+    end as window_upper,
     case when problem is null and not is_empty then lower_inc end as lower_inc,
     case when problem is null and not is_empty then upper_inc end as upper_inc,
     case when problem is null then is_empty end as is_empty,

@@ -1,4 +1,4 @@
--- What: the lab's additions to the documented system: a clock that can be set, and a ledger of every change to allocations.
+-- What: the lab's additions to the documented system: a clock that can be set, a ledger of every change to allocations.
 -- When: after schema.sql, in a lab only; `call lab.take_clock()` here and after each migration. PostgreSQL 15 to 18.
 -- By:   the owner of the tables. Nothing is granted: the reader role cannot look in here.
 
@@ -13,7 +13,7 @@ as $$
     pg_catalog.now() + coalesce(nullif(current_setting('lab.shift', true), ''), '0')::interval)
 $$;
 comment on function lab.now is
-  'The instant of setting lab.now; else the start of the transaction, moved by the interval of setting lab.shift where it is set.';
+  'The instant of setting lab.now, else the start of the transaction plus the interval of setting lab.shift.';
 
 create table lab.ledger (
   entry      bigint generated always as identity primary key,
@@ -24,7 +24,8 @@ create table lab.ledger (
   old        jsonb,
   new        jsonb
 );
-comment on table lab.ledger is 'One row per committed change of an allocation, in the order of the statements: the tests'' answer key.';
+comment on table lab.ledger is
+  'One row per committed change of an allocation, in statement order: the tests'' answer key.';
 comment on column lab.ledger.at is 'Virtual start of the transaction.';
 comment on column lab.ledger.written_at is 'Real time of the change.';
 
@@ -37,7 +38,8 @@ set datestyle = 'ISO, YMD'
 as $$
 begin
   insert into lab.ledger (operation, old, new)
-  values (lower(tg_op), case when tg_op <> 'INSERT' then to_jsonb(old) end, case when tg_op <> 'DELETE' then to_jsonb(new) end);
+  values (lower(tg_op), case when tg_op <> 'INSERT' then to_jsonb(old) end,
+          case when tg_op <> 'DELETE' then to_jsonb(new) end);
   return null;
 end
 $$;

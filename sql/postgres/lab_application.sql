@@ -18,7 +18,8 @@ begin
   order by t.capacity, t.table_number;
 end
 $$;
-comment on function lab.tables_to_choose is 'The tables without a firm allocation in the window, smallest first; all of them when blind.';
+comment on function lab.tables_to_choose is
+  'The tables without a firm allocation in the window, smallest first; all of them when blind.';
 
 -- p_ids: one for each shadow row, that is one for each table and, where there are several, one for the group.
 create procedure lab.place(p_booking uuid, p_restaurant uuid, p_party int, p_window tstzrange, p_hold uuid,
@@ -44,7 +45,8 @@ begin
   where r.id is not null;
 end
 $$;
-comment on procedure lab.place is 'Writes a booking, or moves it, with a new hold and the shadow rows that mirror the hold.';
+comment on procedure lab.place is
+  'Writes a booking, or moves it, with a new hold and the shadow rows that mirror the hold.';
 
 create procedure lab.release(p_booking uuid, p_hold uuid)
 language plpgsql
@@ -92,7 +94,8 @@ begin
   end if;
 end
 $$;
-comment on procedure lab.move is 'Moves a confirmed booking in time; the overlap rule refuses where the other time is taken.';
+comment on procedure lab.move is
+  'Moves a confirmed booking in time; the overlap rule refuses where the other time is taken.';
 
 create procedure lab.close_table(p_id uuid, p_table uuid, p_restaurant uuid, p_window tstzrange)
 language sql
@@ -113,4 +116,5 @@ begin
   select p_ids[n + 2], p_ids[n], 'table', p_resource, p_restaurants[n], p_windows[n] from generate_series(1, 2) as n;
 end
 $$;
-comment on procedure lab.share is 'Books one resource for two restaurants, which the rule of v12 accepts even where the windows overlap.';
+comment on procedure lab.share is
+  'Books one resource for two restaurants, which the rule of v12 accepts even where the windows overlap.';

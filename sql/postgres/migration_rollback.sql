@@ -1,6 +1,6 @@
--- What: the documented rollback: one firm-only rule over all restaurants again, and confirm v11; the evidence gathered so far is kept.
--- When: in one transaction (psql -1), after migration_up.sql. It fails with 23P01, and changes nothing, while two restaurants hold one
---       resource at the same time, which the new rule allows: resolve those allocations first. PostgreSQL 15 to 18.
+-- What: the documented rollback: one firm-only rule over all restaurants again, and confirm v11; the evidence is kept.
+-- When: in one transaction (psql -1), after migration_up.sql; PostgreSQL 15 to 18. It fails with 23P01, and changes
+--       nothing, while two restaurants hold one resource at the same time, as the new rule allows: resolve that first.
 -- By:   the owner of the tables.
 
 alter table allocations drop constraint allocations_no_overlap;

@@ -1,12 +1,12 @@
--- What: the migration of 2025-11-13 21:21 UTC: the overlap rule per restaurant, the evidence table, confirm v12 that records every outcome.
--- When: once, in one transaction (psql -1), after schema.sql; again after migration_rollback.sql is fine. PostgreSQL 15 to 18.
+-- What: the migration of 2025-11-13 21:21 UTC: the overlap rule per restaurant, and confirm v12 that records outcomes.
+-- When: once, in one transaction (psql -1), after schema.sql, and again after a rollback; PostgreSQL 15 to 18.
 -- By:   the owner of the tables, who may create roles (service_role, where it is missing).
 
 alter table allocations drop constraint if exists allocations_resource_window_excl;
 alter table allocations drop constraint if exists allocations_firm_window_excl;
 
--- One more equality column makes the rule looser: two restaurants may now hold one resource at the same time, and a shadow
--- row may overlap a firm one.
+-- One more equality column makes the rule looser: two restaurants may now hold one resource at the same time. And
+-- without the strict rule beside it, a shadow row may overlap a firm one.
 alter table allocations add constraint allocations_no_overlap
   exclude using gist (restaurant_id with =, resource_type with =, resource_id with =, "window" with &&)
   where (not shadow) deferrable;
@@ -22,13 +22,14 @@ create table if not exists booking_confirmation_results (
 );
 create index if not exists booking_confirmation_results_booking_id_idx on booking_confirmation_results (booking_id);
 create index if not exists booking_confirmation_results_checked_at_idx on booking_confirmation_results (checked_at);
-comment on table booking_confirmation_results is 'One row per confirmation attempt that was committed; rows are only appended.';
+comment on table booking_confirmation_results is
+  'One row per confirmation attempt that was committed; rows are only appended.';
 comment on column booking_confirmation_results.id is 'Order of insertion, with gaps; not the order of commit.';
 comment on column booking_confirmation_results.conflict_details is
-  'Null when confirmed, else {sqlstate, constraint, message, detail, attempted: [{resource_type, resource_id, window}]}.';
+  'Null when confirmed; {sqlstate, constraint, message, detail, attempted: [{resource_type, resource_id, window}]}.';
 comment on column booking_confirmation_results.checked_at is 'Start of the transaction, not its commit.';
 comment on column booking_confirmation_results.snapshot_data is
-  '{version, rule, request, scope, allocations, capacities} as committed just before the attempt; scope is what they are complete for.';
+  '{version, rule, request, scope, allocations, capacities}, seen just before the attempt; complete for its scope.';
 
 do $$
 begin
@@ -101,8 +102,9 @@ begin
   v_snapshot := jsonb_build_object(
     'version', 12,
     'rule', 'allocations_no_overlap',
-    'request', jsonb_build_object('hold_id', p_hold_id, 'booking_id', p_booking_id, 'restaurant_id', v_hold.restaurant_id,
-                                  'table_ids', v_tables, 'window', v_hold."window"),
+    'request', jsonb_build_object(
+      'hold_id', p_hold_id, 'booking_id', p_booking_id, 'restaurant_id', v_hold.restaurant_id,
+      'table_ids', v_tables, 'window', v_hold."window"),
     'scope', case when v_scope is not null then
       jsonb_build_object('restaurant_id', v_hold.restaurant_id, 'window', v_scope) end,
     'allocations', (
@@ -121,10 +123,10 @@ begin
 
   begin
     perform apply_hold_assignment(p_hold_id, p_booking_id);
-    -- A caller who deferred the rule would meet the refusal only at commit, where nothing can be recorded any more: ask now.
-    -- On success this ends the caller's deferral for the rest of the transaction (defer again if needed; a refusal gives it
-    -- back together with the attempt), and an overlap that the caller left unresolved is refused here, with its own keys in the
-    -- detail.
+    -- A caller who deferred the rule would meet the refusal only at commit, where nothing can be recorded any more: ask
+    -- now. On success this ends the caller's deferral for the rest of the transaction (defer again if needed; a refusal
+    -- gives it back together with the attempt). An overlap that the caller left unresolved is refused here as well,
+    -- with its own keys in the detail.
     set constraints allocations_no_overlap immediate;
   exception when others then
     get stacked diagnostics
@@ -148,6 +150,6 @@ begin
 end
 $$;
 comment on function confirm_hold_assignment_tx is
-  'v12: confirms a hold and records the outcome, confirmed or refused, with what stood in the way; refusals return, they do not raise.';
+  'v12: confirms a hold and records the outcome with what stood in the way; refusals return, they do not raise.';
 revoke execute on function confirm_hold_assignment_tx(uuid, uuid) from public;
 grant execute on function confirm_hold_assignment_tx(uuid, uuid) to service_role;

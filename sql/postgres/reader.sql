@@ -1,6 +1,6 @@
--- What: the least-privilege role that the kit captures with: reads five tables, past row-level security, and writes nothing.
+-- What: the least-privilege role that the kit captures with: reads five tables past row-level security, writes nothing.
 -- When: after migration_up.sql (it grants on the evidence table); again at any time. PostgreSQL 15 to 18.
--- By:   a superuser (only one may grant bypassrls on every supported version). Set a password, or another way in, afterwards.
+-- By:   a superuser (before PostgreSQL 16 only one may grant bypassrls). Give the role a password, or another way in.
 
 do $$
 begin

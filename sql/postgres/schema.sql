@@ -1,4 +1,4 @@
--- What: the documented booking system as it stood before the migration of 2025-11-13 21:21 UTC, both old overlap rules included.
+-- What: the documented booking system as it stood before the migration of 2025-11-13 21:21 UTC, with both old rules.
 -- When: once, in an empty database; PostgreSQL 15 to 18.
 -- By:   the owner of the database (btree_gist is a trusted extension: no superuser needed).
 
@@ -49,7 +49,8 @@ create table table_holds (
 );
 create index on table_holds (booking_id);
 create index on table_holds (expires_at) where status = 'live';
-comment on table table_holds is 'One row per temporary claim on tables, valid until expires_at, turned into allocations by confirming it.';
+comment on table table_holds is
+  'One row per temporary claim on tables, valid until expires_at, turned into allocations by confirming it.';
 
 -- Nothing ties a member to the restaurant of its hold: a table of another restaurant is found when confirming (23503).
 create table table_hold_members (
@@ -83,8 +84,10 @@ create table allocations (
 create index allocations_restaurant_window_idx on allocations using gist (restaurant_id, "window");
 comment on table allocations is 'One row per resource and booking: who holds what, and when.';
 comment on column allocations.booking_id is 'Null for maintenance.';
-comment on column allocations.resource_id is 'A table, or the hold that merges several; no foreign key, as one column serves both.';
-comment on column allocations.created_at is 'For a confirmed booking the time of its hold: confirming turns the shadow row firm.';
+comment on column allocations.resource_id is
+  'A table, or the hold that merges several; no foreign key, as one column serves both.';
+comment on column allocations.created_at is
+  'For a confirmed booking the time of its hold: confirming turns the shadow row firm.';
 comment on column allocations.shadow is 'True while the row only mirrors a live hold.';
 comment on column allocations."window" is 'Half-open unless it says otherwise.';
 
@@ -102,7 +105,8 @@ create table allocations_archive (
   is_maintenance boolean not null,
   archived_at    timestamptz not null default now()
 );
-comment on table allocations_archive is 'Allocations moved away by archive_allocations; no foreign keys, so a row outlives its booking.';
+comment on table allocations_archive is
+  'Allocations moved away by archive_allocations; no foreign keys, so a row outlives its booking.';
 
 create function archive_allocations(p_cutoff timestamptz) returns bigint
 language plpgsql
@@ -124,7 +128,8 @@ begin
   return v_moved;
 end
 $$;
-comment on function archive_allocations is 'Moves allocations that ended before the cutoff to the archive and returns how many.';
+comment on function archive_allocations is
+  'Moves allocations that ended before the cutoff to the archive and returns how many.';
 
 create function apply_hold_assignment(p_hold_id uuid, p_booking_id uuid) returns void
 language plpgsql
@@ -165,7 +170,8 @@ begin
   if v_policy is distinct from v_hold.policy_version then
     raise exception 'policy version changed'
       using errcode = 'P0003',
-            detail = format('Hold %s was taken under policy %s, now %s is in force.', p_hold_id, v_hold.policy_version, v_policy);
+            detail = format('Hold %s was taken under policy %s, now %s is in force.',
+                            p_hold_id, v_hold.policy_version, v_policy);
   end if;
 
   select count(*), sum(t.capacity), min(t.id::text) filter (where t.restaurant_id <> v_hold.restaurant_id)

@@ -1,0 +1,307 @@
+"""Decoding: every form of a window, and everything that cannot be decoded, next to what can.
+
+What a range text means is asked of the server; a story is planted as raw rows (see story.py).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+from analysis import query, replay
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from story import RAW, Asked, planted, story, window
+
+S18, S20 = "2025-11-15 18:00:00+00", "2025-11-15 20:00:00+00"
+
+FORMS = {
+    "half-open": f'["{S18}","{S20}")',
+    "closed": f'["{S18}","{S20}"]',
+    "open": f'("{S18}","{S20}")',
+    "open below": f'("{S18}","{S20}"]',
+    "unquoted": f"[{S18},{S20})",
+    "point": f'["{S18}","{S18}"]',
+    "nothing, half-open": f'["{S18}","{S18}")',
+    "nothing, open": f'("{S18}","{S18}")',
+    "nothing in one microsecond": '("2025-11-15 18:00:00+00","2025-11-15 18:00:00.000001+00")',
+    "empty": "empty",
+    "unbounded": "(,)",
+    "unbounded in square brackets": "[,]",
+    "no lower bound": f'(,"{S20}")',
+    "no upper bound": f'["{S18}",)',
+    "until infinity": f'["{S18}",infinity)',
+    "through infinity": f'["{S18}",infinity]',
+    "quoted infinity": f'["{S18}","infinity")',
+    "since minus infinity": f'[-infinity,"{S20}")',
+    "after minus infinity": f'(-infinity,"{S20}")',
+    "all that is finite": "(-infinity,infinity)",
+    "beyond infinity": "(infinity,)",
+    "infinity alone": "[infinity,infinity]",
+    "infinity, nothing": "[infinity,infinity)",
+    "microseconds": '["2025-11-15 18:00:00.000001+00","2025-11-15 18:00:00.5+00")',
+    "milliseconds": '["2025-11-15 18:00:00.123+00","2025-11-15 18:00:00.124000+00")',
+    "east by half an hour": '["2025-11-15 23:30:00+05:30","2025-11-16 01:30:00+05:30")',
+    "west": '["2025-11-15 13:00:00-05","2025-11-15 15:00:00-05")',
+    "offset without colon": '["2025-11-15 13:00:00-0500","2025-11-15 15:00:00-0500")',
+    "two offsets": '["2025-11-15 13:00:00-05","2025-11-15 20:00:00+00")',
+    "offset with seconds": '["1925-11-15 18:00:00+00:19:32",)',
+    "JavaScript": '["2025-11-15T18:00:00.123Z","2025-11-15T20:00:00.000Z")',
+    "leap day": '["2028-02-29 00:00:00+00","2028-02-29 23:59:59.999999+00"]',
+    "year one": '["0001-01-01 00:00:00+00","0002-01-01 00:00:00+00")',
+    "year ten thousand": f'["{S18}","12345-01-01 00:00:00+00")',
+    "before 1970": '["1969-12-31 23:59:59.999999+00","1970-01-01 00:00:00+00")',
+}
+OBJECTS = {
+    "start and end": ({"start": "2025-11-15T18:00:00.000Z", "end": "2025-11-15T20:00:00Z"}, f'["{S18}","{S20}")'),
+    "no end": ({"start": "2025-11-15T18:00:00Z", "end": None}, f'["{S18}",)'),
+    "no start": ({"end": "2025-11-15T20:00:00+00:00", "start": None}, f'(,"{S20}")'),
+    "nothing between": ({"start": "2025-11-15T20:00:00Z", "end": "2025-11-15T20:00:00Z"}, "empty"),
+    "more keys": ({"start": "2025-11-15T18:00:00Z", "end": "2025-11-15T20:00:00Z", "zone": "UTC"}, f'["{S18}","{S20}")'),
+}
+NOT_A_RANGE, NOT_AN_INSTANT = "window is not a range", "window bound is not an instant with an offset"
+BACKWARDS = "window ends before it begins"
+BAD_WINDOWS = {
+    "prose": ("next Tuesday at eight", NOT_A_RANGE),
+    "nothing written": ("", NOT_A_RANGE),
+    "one bound": (f'["{S18}"]', NOT_A_RANGE),
+    "three bounds": (f'["{S18}","{S20}","{S20}")', NOT_A_RANGE),
+    "text around": (f'x["{S18}","{S20}")', NOT_A_RANGE),
+    "no brackets": (f'"{S18}","{S20}"', NOT_A_RANGE),
+    "number": (1763229600, NOT_A_RANGE),
+    "list": ([1763229600, 1763229601], NOT_A_RANGE),
+    "truth": (True, NOT_A_RANGE),
+    "object of other keys": ({"lower": S18, "upper": S20}, NOT_A_RANGE),
+    "object without end": ({"start": S18}, NOT_A_RANGE),
+    "object without anything": ({}, NOT_A_RANGE),
+    "no offset": ('["2025-11-15 18:00:00","2025-11-15 20:00:00")', NOT_AN_INSTANT),
+    "one without offset": (f'["{S18}","2025-11-15 20:00:00")', NOT_AN_INSTANT),
+    "named zone": ('["2025-11-15 18:00:00 Europe/London",)', NOT_AN_INSTANT),
+    "date": ("[2025-11-15,2025-11-16)", NOT_AN_INSTANT),
+    "German style": ('["15.11.2025 18:00:00 UTC",)', NOT_AN_INSTANT),
+    "thirtieth of February": ('["2026-02-30 18:00:00+00",)', NOT_AN_INSTANT),
+    "nanoseconds": ('["2025-11-15 18:00:00.000000001+00",)', NOT_AN_INSTANT),
+    "numbers in an object": ({"start": 1763229600, "end": 1763229601}, NOT_AN_INSTANT),
+    "JavaScript without offset": ({"start": "2025-11-15T18:00:00.000", "end": None}, NOT_AN_INSTANT),
+    "backwards": (f'["{S20}","{S18}")', BACKWARDS),
+    "backwards by a microsecond": ('["2025-11-15 18:00:00.000001+00","2025-11-15 18:00:00+00"]', BACKWARDS),
+    "infinity before the end": (f'[infinity,"{S18}")', BACKWARDS),
+    "object, backwards": ({"start": "2025-11-15T20:00:00Z", "end": "2025-11-15T18:00:00Z"}, BACKWARDS),
+}
+
+
+def decoded(windows: Mapping[str, Any]) -> duckdb.DuckDBPyConnection:
+    """A store whose one snapshot lists an allocation for each window, by its name."""
+    allocation = story("a [0,1) · c [0,1)").snapshot()["allocations"][0]
+    listed = [allocation | {"id": name, "window": written} for name, written in windows.items()]
+    return planted(checks=[Asked("c", "[0,1)", more={"allocations": listed}).row()])
+
+
+@pytest.fixture(scope="module")
+def windows() -> dict[str, str]:
+    con = decoded(FORMS | {name: written for name, (written, _) in OBJECTS.items()})
+    return dict(con.execute('select allocation_id, "window" from snapshot_allocations').fetchall())
+
+
+@pytest.fixture(scope="module")
+def oracle(server: str) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(server, autocommit=True) as conn:
+        conn.execute("set timezone = 'UTC'; set datestyle = 'ISO, YMD'")
+        yield conn
+
+
+class TestWindows:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_text_is_as_postgresql_prints_it(self, form: str, windows: dict[str, str], oracle: psycopg.Connection) -> None:
+        assert oracle.execute("select %s::tstzrange::text", [FORMS[form]]).fetchone() == (windows[form],)
+
+    @pytest.mark.parametrize("form", OBJECTS)
+    def test_objects_are_half_open(self, form: str, windows: dict[str, str]) -> None:
+        assert windows[form] == OBJECTS[form][1]
+
+    @pytest.mark.parametrize("form", BAD_WINDOWS)
+    def test_what_is_no_window_goes_to_quarantine(self, form: str) -> None:
+        bad, reason = BAD_WINDOWS[form]
+        con = decoded({"before": window("[0,10)"), "bad": bad, "after": window("[10,20)")})
+        assert con.execute("select item_no, reason from quarantine").fetchall() == [(2, reason)]
+        assert con.execute("select allocation_id from snapshot_allocations").fetchall() == [("before",), ("after",)]
+
+    def test_every_window_can_be_shown(self) -> None:
+        snapshot = story("c [0,1)").snapshot()
+        snapshot["request"]["window"] = FORMS["year ten thousand"]
+        con = planted(checks=[GOOD.row(key="c", snapshot_data=json.dumps(snapshot))])
+        assert str(replay.check(con, "c").requests[0].window) == FORMS["year ten thousand"]
+
+
+MINUTES = st.one_of(st.integers(-3, 3), st.sampled_from([0.5, 1.25]))
+BOUNDS = st.one_of(MINUTES.map(str), MINUTES.map(str), st.sampled_from(["", "inf", "-inf"]))
+RANGES = st.one_of(
+    st.just("empty"),
+    st.tuples(st.sampled_from("[("), BOUNDS, BOUNDS, st.sampled_from(")]")).map(lambda r: f"{r[0]}{r[1]},{r[2]}{r[3]}"),
+)
+IN_BATCHES = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@IN_BATCHES
+@given(st.lists(RANGES, min_size=40, max_size=80, unique=True))
+def test_places_overlap_as_postgresql_says(oracle: psycopg.Connection, ranges: list[str]) -> None:
+    texts = [window(text) for text in ranges]
+    con = decoded({text: text for text in texts})
+    valid = [text for (text,) in con.execute("select window_text from windows where problem is null").fetchall()]
+    canonical, overlaps = (
+        "select r, r::tstzrange::text from unnest(%s::text[]) as r",
+        "select a, b, a::tstzrange && b::tstzrange from unnest(%s::text[]) as a cross join unnest(%s::text[]) as b",
+    )
+    assert oracle.execute(canonical, [valid]).fetchall() == con.execute(
+        'select window_text, "window" from windows where problem is null order by list_position($1, window_text)', [valid]
+    ).fetchall()
+    asked = """
+        select a.window_text, b.window_text, coalesce(a.lower_pos <= b.upper_pos and b.lower_pos <= a.upper_pos, false)
+        from windows as a cross join windows as b where a.problem is null and b.problem is null"""
+    assert set(oracle.execute(overlaps, [valid, valid]).fetchall()) == set(con.execute(asked).fetchall())
+    for text in set(texts) - set(valid):
+        with pytest.raises(psycopg.errors.DataException):
+            oracle.execute("select %s::tstzrange", [text])
+
+
+GOOD = story("a1 [0,10) firm · good [5,8)")
+TOLD = GOOD.snapshot()
+ITEM = TOLD["allocations"][0]
+BAD_SNAPSHOTS: dict[str, tuple[str, str]] = {
+    "not JSON": ("{oops", "snapshot is not JSON"),
+    "nothing": ("", "snapshot is not JSON"),
+    "list": ("[1]", "snapshot is not an object"),
+    "string": ('"{}"', "snapshot is not an object"),
+    "no allocations": (json.dumps({k: v for k, v in TOLD.items() if k != "allocations"}), "snapshot has no allocations"),
+    "null allocations": (json.dumps(TOLD | {"allocations": None}), "allocations is not a list"),
+    "object of allocations": (json.dumps(TOLD | {"allocations": {"a1": ITEM}}), "allocations is not a list"),
+    "text of allocations": (json.dumps(TOLD | {"allocations": "[]"}), "allocations is not a list"),
+    "bad requested window": (
+        json.dumps(TOLD | {"request": TOLD["request"] | {"window": "soon"}}),
+        f"requested window: {NOT_A_RANGE}",
+    ),
+}
+NO_ID, NO_SHADOW = "entry is not an allocation with an id", "shadow is not a boolean"
+BAD_ITEMS: dict[str, tuple[Any, str]] = {
+    "number": (5, NO_ID),
+    "null": (None, NO_ID),
+    "list": ([ITEM], NO_ID),
+    "string": ("a1", NO_ID),
+    "no id": ({k: v for k, v in ITEM.items() if k != "id"}, NO_ID),
+    "doubtful shadow": (ITEM | {"shadow": "perhaps"}, NO_SHADOW),
+    "shadow is an object": (ITEM | {"shadow": {"is": True}}, NO_SHADOW),
+    "bad window": (ITEM | {"window": "soon"}, NOT_A_RANGE),
+}
+
+
+class TestQuarantine:
+    @pytest.mark.parametrize("case", BAD_SNAPSHOTS)
+    def test_bad_snapshot_and_a_good_row_beside_it(self, case: str) -> None:
+        raw, reason = BAD_SNAPSHOTS[case]
+        con = planted(checks=[GOOD.row(key="bad", snapshot_data=raw), GOOD.row()])
+        assert con.execute("select relation, key, item_no, reason from quarantine").fetchall() == [
+            ("checks", "bad", None, reason)
+        ]
+        assert con.execute("select check_id, replayed_verdict, unknown_because from verdicts").fetchall() == [
+            ("bad", "unknown", "evidence_undecodable"),
+            ("good", "conflict", None),
+        ]
+
+    @pytest.mark.parametrize("case", BAD_ITEMS)
+    def test_bad_entry_between_good_ones(self, case: str) -> None:
+        bad, reason = BAD_ITEMS[case]
+        snapshot = TOLD | {"allocations": [ITEM, bad, ITEM | {"id": "a3"}]}
+        con = planted(checks=[GOOD.row(snapshot_data=json.dumps(snapshot))])
+        [(relation, key, item_no, found, raw)] = con.execute("from quarantine").fetchall()
+        assert (relation, key, item_no, found) == ("snapshot allocations", "good", 2, reason)
+        assert json.loads(raw) == bad
+        assert con.execute("select allocation_id from snapshot_allocations").fetchall() == [("a1",), ("a3",)]
+        assert con.execute("select replayed_verdict, grade, rivals from verdicts").fetchall() == [("conflict", "partial", 2)]
+
+    @pytest.mark.parametrize("nothing", [None, "null"], ids=["SQL null", "JSON null"])
+    def test_no_snapshot_is_missing_not_undecodable(self, nothing: str | None) -> None:
+        con = planted(checks=[GOOD.row(snapshot_data=nothing, conflict_details=nothing)])
+        assert con.execute("from quarantine").fetchall() == []
+        assert con.execute("select has_snapshot, snapshot_allocations from checks").fetchall() == [(False, 0)]
+        assert con.execute("select unknown_because, grade from verdicts").fetchall() == [("evidence_missing", "none")]
+
+    @pytest.mark.parametrize(
+        ("raw", "reason"),
+        [("{oops", "conflict_details is not JSON"), ('["23P01"]', "conflict_details is not an object")],
+    )
+    def test_bad_conflict_details(self, raw: str, reason: str) -> None:
+        con = planted(checks=[GOOD.row(confirmed="false", conflict_details=raw)])
+        assert con.execute("select relation, key, reason, raw from quarantine").fetchall() == [("checks", "good", reason, raw)]
+        assert con.execute("select replayed_verdict from verdicts").fetchall() == [("conflict",)]
+
+    def test_bad_live_and_archived_allocations(self) -> None:
+        good = story("a1 [0,10) · c [0,1)").held[0]
+        con = planted(
+            allocations=[good.row(), good.row(key="a2", window_text="soon")],
+            allocations_archive=[good.row(key="a3"), good.row(key="a4", window_text=BAD_WINDOWS["backwards"][0])],
+        )
+        assert con.execute("select relation, key, reason from quarantine").fetchall() == [
+            ("allocations", "a2", NOT_A_RANGE),
+            ("allocations", "a4", BACKWARDS),
+        ]
+        assert con.execute("select allocation_id from allocation_versions").fetchall() == [("a1",), ("a3",)]
+
+    def test_counts_add_up(self) -> None:
+        good = [ITEM | {"id": f"g{i}"} for i in range(5)]
+        bad = [entry for entry, _ in BAD_ITEMS.values()]
+        con = planted(
+            checks=[
+                GOOD.row(snapshot_data=json.dumps(TOLD | {"allocations": [*good, *bad]})),
+                *(GOOD.row(key=key, snapshot_data=raw) for key, (raw, _) in BAD_SNAPSHOTS.items()),
+            ]
+        )
+        listed, decoded, refused, checks, bad_checks = con.execute("""
+            select (select count(*) from snapshot_items where check_id = 'good'),
+                   (select count(*) from snapshot_allocations where check_id = 'good'),
+                   (select count(*) from quarantine where key = 'good'),
+                   (select count(*) from checks), (select count(distinct key) from quarantine where relation = 'checks')
+        """).fetchall()[0]
+        assert (listed, decoded, refused) == (5 + len(bad), 5, len(bad))
+        assert (checks, bad_checks) == (1 + len(BAD_SNAPSHOTS), len(BAD_SNAPSHOTS))
+        assert sum(row["rows"] for row in query.rows(con, "decode/quarantine_reasons")) == len(bad) + len(BAD_SNAPSHOTS)
+
+
+HOSTILE = {
+    "quotes": """O'Brien "the" `cat`""",
+    "SQL": "'; drop table checks; --",
+    "markup": "<script>alert(1)</script>&amp;",
+    "control": "\x01\x1b[31m\r\n\t\x7f",
+    "JSON": '{"a": [1]}',
+    "path": "$.allocations[0]",
+    "range": "[),(]",
+    "script": "表\u202e🍣",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_text_stays_data(kind: str) -> None:
+    text = HOSTILE[kind]
+    asked = story("a1 [0,10) firm · c1 [5,8)").snapshot()
+    asked["allocations"][0] |= {"id": text, "booking_id": text, "restaurant_id": text, "resource_id": text}
+    asked["request"] |= {"booking_id": text, "restaurant_id": text, "table_ids": [text], "hold_id": text}
+    con = planted(checks=[GOOD.row(key=text, booking_id="someone", snapshot_data=json.dumps(asked))])
+    check = replay.check(con, text)
+    assert {check.check_id, check.restaurant_id, check.hold_id, check.requests[0].resource_id} == {text}
+    [conflict] = check.conflicts
+    assert {conflict.rival.allocation_id, conflict.rival.booking_id, conflict.rival.resource_id} == {text}
+
+
+def test_the_newest_version_of_a_check_counts() -> None:
+    con = planted(
+        captures=["2025-12-01 00:00:00+00", "2025-12-02 00:00:00+00"],
+        checks=[GOOD.row(), {**GOOD.row(snapshot_data=None), "capture_id": 2}],  # type: ignore[dict-item]
+    )
+    assert con.execute("select has_snapshot, capture_id from checks").fetchall() == [(False, 2)]
+
+
+def test_stories_are_planted_in_the_columns_that_a_capture_writes(evidence: duckdb.DuckDBPyConnection) -> None:
+    for relation, columns in RAW.items():
+        assert evidence.table(f"raw_{relation}").columns == ["capture_id", "key", *columns]
