@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.installed
 DEMO   := build/demo
-EXECUTE = $(BIN)/jupyter nbconvert --execute --ExecutePreprocessor.record_timing=False --log-level ERROR
+EXECUTE = $(BIN)/jupyter nbconvert --execute --ExecutePreprocessor.record_timing=False \
+          --KernelManager.transport_encryption=auto --log-level ERROR
 
 .DELETE_ON_ERROR:
 .PHONY: demo test lab sample notebooks lock format clean
@@ -53,6 +54,7 @@ sample: $(READY)
 	  $(BIN)/forensics capture "$$(cat build/sample.dsn)" --store build/sample.duckdb
 	$(BIN)/python -c 'from pathlib import Path; from analysis import capture; \
 	  capture.export(capture.connect(Path("build/sample.duckdb")), Path("data/sample"))'
+	$(BIN)/python tests/test_docs.py
 	$(MAKE) notebooks
 
 notebooks: $(READY)

@@ -37,6 +37,8 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
     """
     if not write and not store.exists():
         raise StoreError(f"no store at {store}: make one with forensics capture DSN --store {store}")
+    if write and store.is_dir():
+        raise StoreError(f"{store} is a folder: a capture is written to a file, like {store}/evidence.duckdb")
     if store.is_dir():
         con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
         _load_folder(con, store)
@@ -46,9 +48,11 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
         except duckdb.Error as error:
             raise StoreError(_why_not_open(store, error)) from None
     con.execute("set TimeZone = 'UTC'")
-    if not write and not con.execute("from duckdb_tables() where table_name = 'captures'").fetchall():
+    held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
+    lacking = [name for name in ("captures", *(f"raw_{relation}" for relation in RELATIONS)) if name not in held]
+    if not write and lacking:
         con.close()
-        raise StoreError(f"{store} holds no capture: make one with forensics capture DSN --store {store}")
+        raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
     return con
 
 
@@ -160,12 +164,15 @@ def _chunks(cursor: psycopg.Cursor, statement: str) -> Iterator[list[tuple[Any, 
 
 def _load_folder(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     for file in sorted(folder.glob("*.parquet")):
-        con.read_parquet(str(file)).create(file.stem)
+        try:
+            con.read_parquet(str(file)).create(file.stem)
+        except duckdb.Error as error:
+            raise StoreError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
 def _why_not_open(store: Path, error: duckdb.Error) -> str:
     said = str(error)
-    if "lock" in said:
+    if "Could not set lock" in said:
         return f"{store} is open in a process that writes to it: wait for it to end"
     if "not a valid DuckDB" in said:
         return f"{store} is not a DuckDB file: give the store that forensics capture wrote"

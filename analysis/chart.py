@@ -4,12 +4,11 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import altair as alt
 import polars as pl
 
-from analysis.explain import rival_names
+from analysis.explain import local_zone, rival_names
 from analysis.model import Allocation, Check, Conflict, ForensicsError, Grade, Window
 
 # Safe for colour blindness (after Okabe and Ito); what the charts must tell apart differs in grey print as well.
@@ -55,22 +54,31 @@ def timeline(check: Check) -> alt.TopLevelMixin:
         return pl.DataFrame([bar for bar in cut if bar["from"] <= bar["to"]], schema=_BAR)
 
     y = alt.Y("table:N", title="table", sort=rows, scale=alt.Scale(domain=rows), axis=alt.Axis(labelLimit=250))
-    x, x2 = alt.X("from:T", title=f"local time ({place})", axis=_hours(view, offset), scale=_time(view, offset)), alt.X2("to:T")
-    kinds = [kind for kind in HELD if any(bar["kind"] == kind for bar in held)]
+    x, x2 = alt.X("from:T", title=f"time ({place})", axis=_hours(view, offset), scale=_time(view, offset)), alt.X2("to:T")
+    drawn = frame(held)
+    kinds = [kind for kind in HELD if kind in drawn["kind"]]
     legend = alt.Legend(orient="bottom", title="held by", titleOrient="left") if kinds else None
     colour = alt.Color("kind:N", scale=alt.Scale(domain=kinds, range=[HELD[kind] for kind in kinds]), legend=legend)
-    claims = alt.Chart(frame(held)).encode(y=y)
-    spans = claims.mark_bar(height={"band": 0.7}, stroke=GREY, strokeWidth=0.6).encode(
-        x=x, x2=x2, color=colour, tooltip=["table:N", "kind:N", "held:N", "booking:N"]
+    spans = (
+        alt.Chart(drawn)
+        .mark_bar(height={"band": 0.7}, stroke=GREY, strokeWidth=0.6)
+        .encode(x=x, x2=x2, y=y, color=colour, description="told:N", tooltip=["table:N", "kind:N", "held:N", "booking:N"])
     )
-    overlaps = alt.Chart(frame(shared)).mark_bar(height={"band": 0.7}, color="black", opacity=0.45).encode(x=x, x2=x2, y=y)
+    overlaps = (
+        alt.Chart(frame(shared))
+        .mark_bar(height={"band": 0.4}, color="black", opacity=0.7)
+        .encode(x=x, x2=x2, y=y, description="told:N")
+    )
     request = (
         alt.Chart(frame(asked))
         .mark_bar(height={"band": 0.95}, filled=False, stroke="black", strokeWidth=2.5)
-        .encode(x=x, x2=x2, y=y)
+        .encode(x=x, x2=x2, y=y, description="told:N")
     )
-    letters_on = alt.X("middle:T", scale=_time(view, offset))
-    names = claims.mark_text(color="white", fontWeight="bold", fontSize=12).encode(x=letters_on, text="letter:N")
+    names = (
+        alt.Chart(drawn.filter(pl.col("letter").is_not_null()))
+        .mark_text(color="white", fontWeight="bold", fontSize=12)
+        .encode(x=alt.X("middle:T", scale=_time(view, offset)), y=y, text="letter:N")
+    )
     layers = [spans, overlaps, request, names, *_checked(check, view, offset)]
     step = {"step": 26} if rows else 60
     return _titled(alt.layer(*layers), _timeline_title(check), _timeline_subtitle(check, len(rows), tables), height=step)
@@ -78,7 +86,7 @@ def timeline(check: Check) -> alt.TopLevelMixin:
 
 def hit_rate_by_day(by_day: pl.DataFrame) -> alt.TopLevelMixin:
     """Draw the share of lookups that a cache without expiry would have answered, by day; columns of ``by_day``."""
-    days = by_day.select(pl.col("day").cast(pl.Date), "lookups", "hits").sort("day")
+    days = by_day.select(pl.col("day").cast(pl.String).str.to_date(), "lookups", "hits").sort("day")
     if len(days):
         days = days.upsample("day", every="1d").with_columns(pl.col("lookups", "hits").fill_null(0))
     tidy = days.with_columns(
@@ -95,8 +103,8 @@ def hit_rate_by_day(by_day: pl.DataFrame) -> alt.TopLevelMixin:
     points = base.mark_circle(color=GREY, opacity=0.55, size=36).encode(y=y)
     line = base.mark_line(color=BLUE, strokeWidth=2.5).encode(y=alt.Y("rolling:Q"))
     name = (
-        alt.Chart(tidy.tail(1))
-        .mark_text(align="right", dy=-12, color=BLUE, fontWeight="bold")
+        alt.Chart(tidy.head(1))
+        .mark_text(align="left", dx=10, dy=3, color=BLUE, fontWeight="bold")
         .encode(x=bare, y=alt.Y("rolling:Q"), text=alt.value("last 7 days"))
     )
     bars = (
@@ -146,19 +154,19 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     layers = []
     # The two lines may lie on each other: the wide one below still shows beside the thin one.
     for policy, words, colour, width, dy in (
-        ("last_use", "TTL from last use", BLUE, 5, -12),
-        ("last_write", "TTL from last write", ORANGE, 2, 16),
+        ("last_use", "TTL from last use", BLUE, 5, -15),
+        ("last_write", "TTL from last write", ORANGE, 2, 13),
     ):
         of_policy = alt.Chart(tidy.filter(pl.col("policy") == policy)).encode(x=x)
-        end = alt.Chart(tidy.filter(pl.col("policy") == policy).sort("ttl").tail(1)).encode(x=x)
+        start = alt.Chart(tidy.filter(pl.col("policy") == policy).sort("ttl").head(1)).encode(x=x)
         layers += [
             of_policy.mark_line(color=colour, strokeWidth=width).encode(y=y),
             of_policy.mark_line(color=colour, strokeWidth=width / 2, strokeDash=[4, 3]).encode(y="stale_rate:Q"),
-            end.mark_text(align="right", dy=dy, color=colour, fontWeight="bold").encode(y=y, text=alt.value(words)),
+            start.mark_text(align="left", dy=dy, color=colour, fontWeight="bold").encode(y=y, text=alt.value(words)),
         ]
         if policy == "last_write":
-            wrong = end.mark_text(align="right", dy=-10, color=GREY, fontWeight="bold")
-            layers.append(wrong.encode(y="stale_rate:Q", text=alt.value("answered wrongly (both)")))
+            wrong = start.mark_text(align="left", dy=-9, color=GREY, fontWeight="bold")
+            layers.append(wrong.encode(y="stale_rate:Q", text=alt.value("answered wrongly")))
     answered = _share(told["hits"], told["lookups"])
     if ttl_s > 0 and len(tidy):
         layers += _horizon({"ttl": ttl_s / 3600}, f"{_duration(ttl_s)}: {answered}", x)
@@ -169,7 +177,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     return _titled(
         alt.layer(*layers),
         title,
-        f"{told['hits']:,} of {told['lookups']:,} lookups, {told['stale_hits']:,} of those {told['hits']:,} with a verdict that "
+        f"{told['hits']:,} of {told['lookups']:,} lookups, {told['stale_hits']:,} of them with a verdict that "
         "no longer held (TTL from last write). Inferred: every check was computed.",
         height=280,
     )
@@ -182,7 +190,7 @@ def retention(by_days: pl.DataFrame, *, days: int = 30) -> alt.TopLevelMixin:
     span = max([days, *by_days["days"]])
 
     def panel(field: str, title: str, colour: str, form: str, *, last: bool = False) -> Any:
-        axis = alt.Axis() if last else alt.Axis(labels=False, ticks=False)
+        axis = alt.Axis(labelFlush=False) if last else alt.Axis(labels=False, ticks=False)
         scale = alt.Scale(domain=[0, span], nice=False)
         x = alt.X("days:Q", title="retention (days)" if last else None, scale=scale, axis=axis)
         y = alt.Y(f"{field}:Q", title=title, axis=alt.Axis(format=form, tickCount=4), scale=alt.Scale(zero=True))
@@ -217,7 +225,7 @@ def _titled(chart: Any, title: str, subtitle: str, *, height: Any = None) -> alt
         chart = chart.properties(width=WIDTH, height=height)
     titled: alt.TopLevelMixin = (
         chart.properties(
-            title=alt.TitleParams(_wrap(title, 88), subtitle=_wrap(subtitle, 112), anchor="start", offset=14),
+            title=alt.TitleParams(_wrap(title, 88), subtitle=_wrap(subtitle, 118), anchor="start", offset=18),
             padding={"left": 8, "top": 8, "right": 18, "bottom": 8},
         )
         .configure(font=FONT, background="white")
@@ -229,14 +237,14 @@ def _titled(chart: Any, title: str, subtitle: str, *, height: Any = None) -> alt
     return titled
 
 
-def _horizon(at: dict[str, float], words: str, x: alt.X, *, left: bool = False) -> list[alt.Chart]:
+def _horizon(at: dict[str, float], words: str, x: alt.X, *, left: bool = False, y: float = 2) -> list[alt.Chart]:
     """Mark one value of the x axis by a line that carries its own words."""
     mark = alt.Chart(pl.DataFrame([at | {"words": words}])).encode(x=x)
     align: Literal["left", "right"] = "right" if left else "left"
     return [
         mark.mark_rule(color=GREY, strokeDash=[4, 3]),
         mark.mark_text(align=align, dx=-5 if left else 5, baseline="top", color=GREY, fontWeight="bold").encode(
-            y=alt.value(2), text="words:N"
+            y=alt.value(y), text="words:N"
         ),
     ]
 
@@ -256,6 +264,7 @@ _BAR: dict[str, Any] = {
     "letter": pl.String,
     "booking": pl.String,
     "held": pl.String,
+    "told": pl.String,
     "from": pl.Float64,
     "to": pl.Float64,
     "middle": pl.Float64,
@@ -267,21 +276,23 @@ def _bar(allocation: Allocation, kind: str, window: Window, letter: str | None =
         "table": _name(allocation),
         "kind": kind,
         "letter": letter,
-        "booking": allocation.booking_id,
+        "booking": _printable(allocation.booking_id or "none"),
         "window": window,
     }
 
 
 def _cut(bar: dict[str, Any], view: tuple[datetime, datetime], offset: timedelta) -> dict[str, Any]:
     """Cut a bar at the edges of the view, in milliseconds of local time, which no reader's time zone can move."""
-    window = bar.pop("window")
+    window = bar["window"]
     lower, upper = max(window.lower or view[0], view[0]), min(window.upper or view[1], view[1])
     held = " to ".join("no bound" if at is None else f"{at + offset:%d %b %H:%M}" for at in (window.lower, window.upper))
-    return bar | {
+    return {name: bar[name] for name in ("table", "kind", "letter", "booking")} | {
         "from": _ms(lower, offset),
         "to": _ms(upper, offset),
         "middle": (_ms(lower, offset) + _ms(upper, offset)) / 2,
         "held": held,
+        # Without words of ours a reader's program would be told the edges in the time zone of this machine.
+        "told": f"{bar['kind']} of table {bar['table']}: {held}",
     }
 
 
@@ -307,15 +318,11 @@ def _view(check: Check) -> tuple[datetime, datetime]:
 def _local(check: Check) -> tuple[timedelta, str]:
     """Return the restaurant's offset from UTC when the request begins, and how to call it."""
     asked = next((r.window.lower for r in check.requests if r.window.lower), check.checked_at)
-    try:
-        zone = ZoneInfo(check.timezone or "UTC")
-    except (ZoneInfoNotFoundError, ValueError):
-        zone = ZoneInfo("UTC")
+    zone, place = local_zone(check.timezone)
     offset = asked.astimezone(zone).utcoffset() or timedelta()
     minutes = round(abs(offset).total_seconds() / 60)
     sign = "" if not minutes else "−" if offset < timedelta() else "+"
     ahead = f"{sign}{minutes // 60}{f':{minutes % 60:02}' if minutes % 60 else ''}" if minutes else ""
-    place = zone.key.rpartition("/")[2].replace("_", " ")
     return offset, "UTC" if place == "UTC" else f"{place}, UTC{ahead}"
 
 
@@ -343,7 +350,7 @@ def _checked(check: Check, view: tuple[datetime, datetime], offset: timedelta) -
     x = alt.X("from:T", scale=_time(view, offset))
     words = f"checked {check.checked_at + offset:%H:%M}"
     left = check.checked_at - view[0] > (view[1] - view[0]) / 2
-    return _horizon({"from": _ms(check.checked_at, offset)}, words, x, left=left)
+    return _horizon({"from": _ms(check.checked_at, offset)}, words, x, left=left, y=-11)
 
 
 def _rows(check: Check, bars: Sequence[dict[str, Any]]) -> tuple[list[str], int]:
@@ -374,7 +381,8 @@ def _timeline_title(check: Check) -> str:
         tables = sorted({_name(c.rival) for c in check.conflicts}, key=_by_number)
         rivals = "1 rival" if len(check.conflicts) == 1 else f"{len(check.conflicts)} rivals"
         where = f"table{'' if len(tables) == 1 else 's'} {', '.join(tables)}"
-        return f"{verdict}: {rivals} on {where} share {_longest(check.conflicts)} of the request"
+        share = "shares" if len(check.conflicts) == 1 else "share"
+        return f"{verdict}: {rivals} on {where} {share} {_longest(check.conflicts)} of the request"
     if not check.requests:
         return f"{verdict}: what was asked for is not in evidence"
     if check.grade is Grade.NONE:
@@ -399,7 +407,7 @@ def _timeline_subtitle(check: Check, drawn: int, tables: int) -> str:
     parts += ["dark: shared"] if check.conflicts else []
     parts += [f"{drawn} of {tables} tables"] if drawn < tables else []
     later = any(c.rival.source != "snapshot" for c in check.conflicts)
-    parts += ["allocations of its own snapshot" + (", a rival of other evidence" if later else "")]
+    parts += ["allocations of its own snapshot" + (", rivals also of other evidence" if later else "")]
     return "; ".join(parts) + "."
 
 

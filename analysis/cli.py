@@ -11,11 +11,12 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
 import polars as pl
+from tqdm import tqdm
 
 import analysis
 from analysis import capture, measure, query, reconstruct, replay
@@ -95,7 +96,9 @@ def _lab(args: argparse.Namespace) -> None:
     from analysis import lab  # needs the optional embedded PostgreSQL
 
     with lab.serve() as dsn:
-        lab.build(dsn, progress=lambda line: print(line, file=sys.stderr, flush=True))
+        print("Living through two months of bookings, then racing for tables: about half a minute", file=sys.stderr, flush=True)
+        with tqdm(bar_format="{desc} ({elapsed})", disable=None, leave=False) as bar:
+            lab.build(dsn, progress=bar.set_description_str)
         print(lab.reader_dsn(dsn), flush=True)
         print("Ctrl-C stops the server and removes its data.", file=sys.stderr, flush=True)
         stopped = threading.Event()
@@ -220,9 +223,13 @@ def _retention(args: argparse.Namespace) -> None:
 
 
 def _instant(text: str) -> datetime:
-    at = datetime.fromisoformat(text)
+    try:
+        at = datetime.fromisoformat(text)
+        at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no instant: give one like 2025-11-15T18:00:00Z") from None
     if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text} has no offset: give an instant like {text}Z")
+        raise argparse.ArgumentTypeError(f"{text!r} has no offset: give an instant like 2025-11-15T18:00:00Z")
     return at
 
 

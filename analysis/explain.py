@@ -105,13 +105,13 @@ def render_text(check: Check, data: Mapping[str, Any]) -> str:
     lines = [told.title(), told.headline()]
     lines += ["", *(f"  {line}" for line in told.proof())] if told.proof() else []
     if data["message"]:
-        lines += ["", told.message_heading(data), f"  {data['message']}"]
-        lines += [f"  {data['detail']}"] if data["detail"] else []
+        said = "\n".join(filter(None, (data["message"], data["detail"])))
+        lines += ["", told.message_heading(data), *(f"  {line}" for line in said.split("\n"))]
     if check.alternatives is not None and check.conflicts:
         lines += ["", "What would have fitted then, each verified against the same state:", f"  {told.alternatives()}"]
     lines += ["", told.basis()]
     lines += [f"Cannot be seen: {limit}." for limit in data["cannot_see"]]
-    return _printable("\n".join(lines))
+    return "\n".join(_printable(line) for line in lines)
 
 
 def render_html(check: Check, data: Mapping[str, Any]) -> str:
@@ -138,7 +138,7 @@ def render_html(check: Check, data: Mapping[str, Any]) -> str:
         parts.append(f"<div>What would have fitted then: {escape(told.alternatives())}</div>")
     parts.append(f"<div><small>{escape(told.basis())}</small></div>")
     parts += [f"<div><small>Cannot be seen: {escape(limit)}.</small></div>" for limit in data["cannot_see"]]
-    return _printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="")
+    return _printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="\n")
 
 
 class _Teller:
@@ -146,7 +146,7 @@ class _Teller:
 
     def __init__(self, check: Check) -> None:
         self.check = check
-        self.zone, self.zone_name = _zone(check.timezone)
+        self.zone, self.zone_name = local_zone(check.timezone)
         self.day = check.requests[0].window.lower if check.requests else None
 
     def title(self) -> str:
@@ -327,10 +327,15 @@ def _resource(allocation: Allocation) -> str:
     return f"{kind} {allocation.label or allocation.resource_id}"
 
 
-def _zone(name: str | None) -> tuple[ZoneInfo, str]:
+def local_zone(name: str | None) -> tuple[ZoneInfo, str]:
+    """Return a restaurant's time zone and how to call it; UTC where its name is unknown.
+
+    >>> local_zone("America/New_York")[1], local_zone("Mars/Olympus")[1]
+    ('New York', 'UTC')
+    """
     try:
         return ZoneInfo(name or "UTC"), (name or "UTC").rpartition("/")[2].replace("_", " ")
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
         return ZoneInfo("UTC"), "UTC"
 
 
@@ -342,9 +347,10 @@ def _clock(instant: datetime | None, zone: ZoneInfo) -> str:
     if instant is None:
         return "no bound"
     local = instant.astimezone(zone)
-    if local.microsecond:
-        return f"{local:%H:%M:%S.%f}"
-    return f"{local:%H:%M:%S}" if local.second else f"{local:%H:%M}"
+    form = "%H:%M:%S.%f" if local.microsecond else "%H:%M:%S" if local.second else "%H:%M"
+    # An hour that the clocks show twice is told apart by its offset's name.
+    twice = local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset()
+    return local.strftime(f"{form} %Z" if twice else form)
 
 
 def _length(seconds: float | None) -> str:
@@ -357,15 +363,15 @@ def _length(seconds: float | None) -> str:
 
 
 def _shift(seconds: float) -> str:
-    minutes = abs(seconds) / 60
-    length = f"{minutes / 60:g} h" if minutes % 60 == 0 else f"{minutes:g} min"
-    return f"{length} {'later' if seconds > 0 else 'earlier'}"
+    hours, minutes = divmod(abs(seconds) / 60, 60)
+    parts = [f"{hours:g} h"] * (hours > 0) + [f"{minutes:g} min"] * (minutes > 0)
+    return f"{' '.join(parts)} {'later' if seconds > 0 else 'earlier'}"
 
 
 def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _printable(text: str, keep: str = "\n") -> str:
+def _printable(text: str, keep: str = "") -> str:
     """Replace control characters, which a terminal would obey, by a visible mark."""
     return "".join(c if c in keep or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -13,6 +13,7 @@ cache would have answered (``observed`` is false). Gaps that began before the fi
 rates of the first days are too low.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Literal
@@ -26,6 +27,8 @@ from analysis.model import ForensicsError
 Policy = Literal["last_write", "last_use"]
 POLICIES: tuple[Policy, ...] = ("last_write", "last_use")
 TTLS_S = (60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400, 14 * 86400, 30 * 86400)
+
+_LONGEST_DAYS = 100_000
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
@@ -61,7 +64,7 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) 
 
     Columns: ``policy, ttl_s, lookups, hits, stale_hits``. An answer exactly as old as the TTL is still a hit.
     """
-    if any(ttl < 0 for ttl in ttls_s):
+    if not all(0 <= ttl < math.inf for ttl in ttls_s):
         raise ForensicsError("a TTL is a number of seconds from 0 up")
     rows = con.table("lookups").select("lookup_key, epoch_us(checked_at), recorded_verdict").fetchall()
     keys = [[(at, verdict) for _, at, verdict in group] for _, group in groupby(rows, key=lambda row: row[0])]
@@ -80,8 +83,8 @@ def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
     Bytes are those of the snapshot and conflict text. ``hits_lost`` and ``purged_before_meal`` count over all checks, as
     if the retention had always been in force; the other losses are those of the rows that would go today.
     """
-    if days < 0:
-        raise ForensicsError("a retention is a whole number of days from 0 up")
+    if not 0 <= days <= _LONGEST_DAYS:
+        raise ForensicsError(f"a retention is a whole number of days from 0 to {_LONGEST_DAYS}")
     found = query.rows(con, "measure/retention_by_days", days=[days])
     return found[0] if found else dict.fromkeys(_RETENTION, 0) | {"days": days}
 

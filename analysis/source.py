@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from analysis import query
@@ -31,10 +32,9 @@ def snapshot(dsn: str) -> Iterator[psycopg.Connection]:
     Raises SourceError, in one line and without credentials, when the DSN is no DSN, the server cannot be reached,
     a table is missing, a permission is, or row-level security would hide rows from this role.
     """
+    _readable(dsn)
     try:
         connection = psycopg.connect(dsn, prepare_threshold=None, application_name="forensics capture")
-    except psycopg.ProgrammingError:
-        raise SourceError("the DSN cannot be read: expected postgresql://user@host:port/database") from None
     except psycopg.OperationalError as error:
         raise SourceError(f"cannot reach the source: {_one_line(error)}") from None
     with connection:
@@ -67,6 +67,16 @@ def shape(connection: psycopg.Connection) -> str:
     if wrong:
         raise SourceError(f"booking_confirmation_results is not of the audit shape: {'; '.join(wrong)}")
     return "audit"
+
+
+def _readable(dsn: str) -> None:
+    """Refuse a DSN that would be taken apart in the wrong place, so that an error names a part of the password."""
+    try:
+        parts = conninfo_to_dict(dsn)
+    except psycopg.ProgrammingError:
+        raise SourceError("the DSN cannot be read: expected postgresql://user@host:port/database") from None
+    if "://" in dsn and any("@" in str(parts.get(part, "")) for part in ("host", "port", "dbname")):
+        raise SourceError("the DSN cannot be read: an @ or / in the user's name or password must be written as %40 or %2F")
 
 
 def _refused(role: str, error: psycopg.Error) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import analysis
 import duckdb
 import psycopg
 import pytest
-from analysis import capture, lab
 from psycopg.conninfo import make_conninfo
+
+import analysis
+from analysis import capture, lab
 
 
 def pytest_report_header() -> str:

@@ -8,21 +8,22 @@ firm allocation a1 on the same table from minute 0 up to minute 10. Minutes coun
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import analysis
 import duckdb
 import polars as pl
+
+import analysis
 from analysis.model import RULES
 
 DAY = datetime(2025, 11, 20, 18, tzinfo=UTC)
 CHECKED_AT = datetime(2025, 11, 20, 12, tzinfo=UTC)
 CAPTURED_AT = "2025-12-01 00:00:00+00"
 V12 = {"key": RULES["v12"].name, "definition": RULES["v12"].definition}
-Row = Mapping[str, str | None]
+Row = dict[str, Any]
 
 RAW = {
     "checks": ("booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
@@ -109,9 +110,12 @@ class Held:
         del held["name"]
         return held | {"window": None if self.window is None else window(self.window)}
 
-    def row(self, **more: str | None) -> dict[str, str | None]:
+    def row(self, **more: Any) -> dict[str, Any]:
         """Return its row of raw_allocations."""
-        row = {key: value if value is None else str(value).removesuffix(":") for key, value in self.item().items()}
+        row = {
+            key: value if value is None else str(value).lower() if isinstance(value, bool) else value
+            for key, value in self.item().items()
+        }
         row["key"], row["window_text"] = row.pop("id"), row.pop("window")
         return row | more
 
@@ -132,6 +136,11 @@ class Asked:
     conflict: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
+    def apart(self, name: str) -> "Asked":
+        """Name the check and its tables so: the snapshots of other checks in the store then say nothing about it."""
+        held = tuple(replace(one, resource_id=one.resource_id and one.resource_id + name) for one in self.held)
+        return replace(self, name=name, held=held, tables=tuple(table + name for table in self.tables))
+
     def snapshot(self) -> dict[str, Any]:
         """Return the snapshot that the kit's own confirm function would have written."""
         request = {"booking_id": self.booking_id, "restaurant_id": self.restaurant_id, "table_ids": self.tables}
@@ -144,7 +153,7 @@ class Asked:
             "capacities": [],
         } | self.more
 
-    def row(self, **more: str | None) -> dict[str, str | None]:
+    def row(self, **more: Any) -> dict[str, Any]:
         """Return its row of raw_checks."""
         return {
             "key": self.name,

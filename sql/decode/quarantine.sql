@@ -1,17 +1,42 @@
 -- What could not be decoded, with the reason and the raw text; the good rows around it are used.
 -- Grain: raw row, or entry of a list inside one.
 -- Parameters: none.
-with bad_items as (
+with doubtful_items as (
     select
         i.check_id,
         i.item_no,
-        case
-            when i.allocation_id is null then 'entry is not an allocation with an id'
-            when w.problem is not null then w.problem
-            when i.shadow_text is not null and try_cast(i.shadow_text as boolean) is null then 'shadow is not a boolean'
-        end as reason
+        i.allocation_id,
+        w.problem,
+        i.shadow_text is not null and try_cast(i.shadow_text as boolean) is null as shadow_is_bad,
+        json_extract(r.snapshot_data, '$.allocations[' || (i.item_no - 1) || ']') as item
     from snapshot_items as i
+    inner join snapshots as s using (check_id)
+    inner join raw_checks as r
+        on r.key = s.check_id
+        and r.capture_id = s.capture_id
     left join windows as w using (window_text)
+    where i.allocation_id is null
+    or w.problem is not null
+    or shadow_is_bad
+    or i.restaurant_id is null
+    or i.resource_type is null
+    or i.resource_id is null
+    or i.window_text is null
+    or i.shadow_text is null
+),
+
+-- A compared column that is null passes the rule, one that was not written may hold anything.
+bad_items as (
+    select
+        *,
+        case
+            when allocation_id is null then 'entry is not an allocation with an id'
+            when not list_has_all(json_keys(item), ['restaurant_id', 'resource_type', 'resource_id', 'window', 'shadow'])
+                then 'entry lacks a column that a rule compares'
+            when problem is not null then problem
+            when shadow_is_bad then 'shadow is not a boolean'
+        end as reason
+    from doubtful_items
     where reason is not null
 )
 
@@ -44,15 +69,11 @@ union all
 
 select
     'snapshot allocations' as relation,
-    b.check_id as key,
-    b.item_no,
-    b.reason,
-    json_extract(r.snapshot_data, '$.allocations[' || (b.item_no - 1) || ']')::varchar as raw
-from bad_items as b
-inner join snapshots as s using (check_id)
-inner join raw_checks as r
-    on r.key = s.check_id
-    and r.capture_id = s.capture_id
+    check_id as key,
+    item_no,
+    reason,
+    item::varchar as raw
+from bad_items
 
 union all
 

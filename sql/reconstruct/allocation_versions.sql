@@ -20,15 +20,16 @@ with seen as (
         try_cast(a.is_maintenance as boolean) as is_maintenance,
         try_cast(a.created_at as timestamptz) as created_at,
         try_cast(a.updated_at as timestamptz) as updated_at,
-        k.captured_at as seen_at,
+        -- An archived row stood so until it was moved there, whenever the archive was read.
+        coalesce(try_cast(a.archived_at as timestamptz), k.captured_at) as seen_at,
         a.source
     from (
-        select * exclude (created_by), 'allocations' as source from raw_allocations
+        select * exclude (created_by), null as archived_at, 'allocations' as source from raw_allocations
         union all
-        select * exclude (created_by, archived_at), 'archive' as source from raw_allocations_archive
+        select * exclude (created_by), 'archive' as source from raw_allocations_archive
     ) as a
     inner join captures as k using (capture_id)
-    inner join windows as w using (window_text)
+    left join windows as w using (window_text)
     where w.problem is null
 )
 

@@ -10,14 +10,28 @@ with versions as (
     where restaurant_id = $restaurant_id
 ),
 
-gone as (
+missed as (
     select
         v.key as allocation_id,
-        min(c.captured_at) as missed_at
+        c.captured_at as missed_at
     from vanished as v
     inner join captures as c using (capture_id)
     where v.relation = 'allocations'
-    group by v.key
+
+    union all
+
+    select
+        key as allocation_id,
+        try_cast(archived_at as timestamptz) as missed_at
+    from raw_allocations_archive
+),
+
+gone as (
+    select
+        allocation_id,
+        min(missed_at) as missed_at
+    from missed
+    group by allocation_id
 )
 
 select

@@ -69,6 +69,11 @@ elsewhere as (
         and (not q.same_type or a.resource_type = q.resource_type)
         and (not q.firm_only or not a.shadow)
         and q.checked_at between a.updated_at and a.last_seen_at
+    anti join in_snapshot as s
+        on s.check_id = q.check_id
+        and s.rule = q.rule
+        and s.resource_id = q.resource_id
+        and s.allocation_id = a.allocation_id
     where not q.same_restaurant
     and q.same_resource
     and not coalesce(a.booking_id = q.booking_id and a.resource_type = q.resource_type, false)

@@ -1,0 +1,33 @@
+-- Rivals that the evidence they are said to be from does not hold, with that booking, resource and window.
+-- Grain: check × rival.
+-- Parameters: none.
+select
+    r.check_id,
+    r.allocation_id,
+    r.source
+from rivals as r
+anti join (
+    select check_id, allocation_id, resource_type, resource_id, booking_id, "window", 'snapshot' as source
+    from snapshot_allocations
+
+    union all
+
+    select
+        r.check_id, a.allocation_id, a.resource_type, a.resource_id, a.booking_id, a."window",
+        unnest(['later evidence', 'other restaurant']) as source
+    from allocation_versions as a
+    inner join rivals as r using (allocation_id)
+
+    union all
+
+    select n.check_id, null, n.resource_type, n.resource_id, null, w."window", 'named by PostgreSQL' as source
+    from named_rivals as n
+    inner join windows as w using (window_text)
+) as e
+    on e.check_id = r.check_id
+    and e.source = r.source
+    and e.resource_id = r.resource_id
+    and e.allocation_id is not distinct from r.allocation_id
+    and e.booking_id is not distinct from r.booking_id
+    and e."window" = r."window"
+order by r.check_id, r.allocation_id

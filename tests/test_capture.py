@@ -1,0 +1,362 @@
+"""Source → store: every byte arrives, versions accumulate, and whatever fails leaves the store as it was."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+from conftest import database
+from psycopg import sql
+
+import analysis
+from analysis import capture, lab, query
+from analysis.model import SourceError, StoreError
+
+HOSTILE = 'O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {}'
+ANCHOR = "00000000-0000-4000-8000-000000000001"
+SOURCE_TABLES = {
+    "checks": "booking_confirmation_results",
+    "allocations": "allocations",
+    "allocations_archive": "allocations_archive",
+    "tables": "table_inventory",
+    "restaurants": "restaurants",
+}
+NOT_CAPTURED = {"policy_version"}  # of restaurants: no question here needs it
+WINDOWS = (
+    "[2025-11-15 18:00:00.000001+00,2025-11-15 20:00+00)",
+    "[2025-11-15 18:00+00,infinity)",
+    "[2025-11-15 18:00+00,)",
+    "[-infinity,2025-11-15 18:00+00]",
+    "(,)",
+    "empty",
+    "[2025-11-15 18:00+00,2025-11-15 18:00+00]",
+    "[0044-03-15 12:00+00 BC,12025-11-15 18:00+00)",
+)
+
+
+@pytest.fixture
+def system(server: str) -> Iterator[str]:
+    """Yield the owner's DSN of the documented system with one restaurant in a database that prints time its own way."""
+    with database(server, "forensics_capture") as dsn:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for name in ("schema", "migration_up", "reader"):
+                conn.execute(query.text(f"postgres/{name}"))
+            for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'"):
+                conn.execute(f"alter database forensics_capture set {setting}".encode())
+            conn.execute("insert into restaurants values (%s, 'The Anchor', 'Europe/London')", [ANCHOR])
+        yield dsn
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Return where a store is to be made."""
+    return tmp_path / "evidence.duckdb"
+
+
+def run(dsn: str, statement: str, *values: Any) -> None:
+    with psycopg.connect(dsn) as conn:
+        conn.execute(statement.encode(), values or None)
+
+
+def pull(dsn: str, store: Path) -> dict[str, tuple[int, ...]]:
+    """Capture, and return what the manifest says of each relation: rows read, new, changed, vanished."""
+    manifest = capture.pull(lab.reader_dsn(dsn), store, analysis.derive)
+    return {
+        r["relation"]: (r["rows_read"], r["rows_new"], r["rows_changed"], r["rows_vanished"]) for r in manifest["relations"]
+    }
+
+
+def raw(store: Path, statement: str) -> list[tuple[Any, ...]]:
+    with closing(analysis.open_store(store)) as con:
+        return con.execute(statement).fetchall()
+
+
+def printed(dsn: str, table: str) -> set[tuple[str | None, ...]]:
+    """Return the rows of a table as PostgreSQL prints them in UTC and ISO, columns in alphabetical order."""
+    with psycopg.connect(dsn) as conn:
+        conn.execute("set timezone = 'UTC'; set datestyle = 'ISO, YMD'")
+        columns = conn.execute(
+            "select column_name from information_schema.columns where table_name = %s order by column_name", [table]
+        ).fetchall()
+        texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(c)) for (c,) in columns if c not in NOT_CAPTURED)
+        return set(conn.execute(sql.SQL("select {} from {}").format(texts, sql.Identifier(table))).fetchall())
+
+
+def stored(store: Path, relation: str) -> set[tuple[str | None, ...]]:
+    names = {"key": "id", "window_text": "window"}
+    with closing(analysis.open_store(store)) as con:
+        rows = con.execute(f"select * exclude (capture_id) from raw_{relation}")
+        found = [names.get(column[0], column[0]) for column in rows.description]
+        return {tuple(text for _, text in sorted(zip(found, row, strict=True))) for row in rows.fetchall()}
+
+
+def fill(dsn: str) -> None:
+    """Write what is hard to carry: quotes, control characters, empty text, nulls, infinities, years BC, long digits."""
+    jsonb = '{"digits": [1e-30, 12345678901234567890.12345678901234567890, 1.0], "text": "a\\n\\"\\\\ é", "null": null}'
+    with psycopg.connect(dsn) as conn:
+        conn.execute("insert into restaurants values (gen_random_uuid(), '', ''), (gen_random_uuid(), %s, %s)", [HOSTILE] * 2)
+        tables = "insert into table_inventory values (gen_random_uuid(), %s, %s, 4, 1, 4, %s, false)"
+        for number, section in ((HOSTILE, ""), ("", None), ("null", "\\N")):
+            conn.execute(tables, [ANCHOR, number, section])
+        for table, more in (("allocations", ""), ("allocations_archive", ", archived_at")):
+            for window in WINDOWS:
+                conn.execute(
+                    f'insert into {table} (id, resource_type, resource_id, restaurant_id, "window", shadow, is_maintenance, '
+                    f"created_at, updated_at{more}) values (gen_random_uuid(), 'table', gen_random_uuid(), %s, %s, false, "
+                    f"true, '0044-03-15 12:00+00 BC', '2025-11-15 18:00:00.123456+05:30'{', now()' if more else ''})".encode(),
+                    [ANCHOR, window],
+                )
+        checks = "insert into booking_confirmation_results (booking_id, confirmed, conflict_details, checked_at, snapshot_data)"
+        for confirmed, conflict, at, snapshot in (
+            (True, None, "2025-11-15 18:00:00.000001-03:30", None),
+            (False, jsonb, "2025-11-15 18:00+00", jsonb),
+            (False, "null", "2025-11-15 18:00+00", "null"),
+            (True, '""', "1999-12-31 23:59:59.999999+14", "[]"),
+        ):
+            conn.execute(f"{checks} values (gen_random_uuid(), %s, %s, %s, %s)".encode(), [confirmed, conflict, at, snapshot])
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 3, 20_000])
+def test_every_text_is_what_postgresql_prints_in_utc(
+    system: str, store: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+) -> None:
+    monkeypatch.setattr(capture, "_CHUNK_ROWS", chunk_rows)
+    fill(system)
+    pull(system, store)
+    for relation, table in SOURCE_TABLES.items():
+        assert stored(store, relation) == printed(system, table)
+    assert {text for (text,) in raw(store, "select name from raw_restaurants")} == {"", "The Anchor", HOSTILE}
+
+
+@pytest.mark.parametrize("relation", SOURCE_TABLES)
+def test_the_lab_arrives_whole(lab_dsn: str, lab_store: Path, relation: str) -> None:
+    assert stored(lab_store, relation) == printed(lab_dsn, SOURCE_TABLES[relation]) != set()
+
+
+def test_the_rule_is_the_text_of_the_catalog(system: str, store: Path) -> None:
+    pull(system, store)
+    [(key, definition)] = raw(store, "select key, definition from raw_rules")
+    with psycopg.connect(system) as conn:
+        row = conn.execute("select pg_get_constraintdef(oid) from pg_constraint where conname = %s", [key]).fetchone()
+    assert row == (definition,)
+
+
+def test_the_manifest_says_who_read_what_from_where(system: str, store: Path) -> None:
+    manifest = capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    with psycopg.connect(system) as conn:
+        assert conn.execute("select current_setting('server_version')").fetchone() == (manifest["server_version"],)
+    assert (manifest["capture_id"], manifest["role"], manifest["database"]) == (1, "forensics_reader", "forensics_capture")
+    assert (manifest["shape"], manifest["standby"]) == ("audit", "false")
+    read = raw(store, "select relation, rows_read from capture_relations order by relation")
+    assert dict(read) == dict.fromkeys(capture.RELATIONS, 0) | {"restaurants": 1, "rules": 1}
+
+
+def test_nothing_new_adds_nothing(system: str, store: Path) -> None:
+    fill(system)
+    first, second = pull(system, store), pull(system, store)
+    for relation, (read, new, changed, vanished) in first.items():
+        assert (new, changed, vanished) == (read, 0, 0)
+        assert second[relation] == (read, 0, 0, 0)
+        assert raw(store, f"select count(*), max(capture_id) from raw_{relation}") == [(read, 1 if read else None)]
+    assert raw(store, "select count(*) from captures") == [(2,)]
+
+
+def test_a_row_changes_vanishes_and_comes_back(system: str, store: Path) -> None:
+    """The life of one restaurant, capture by capture: what happened to it, and what the manifest says of that."""
+    insert = "insert into restaurants values (%s, %s, 'UTC')"
+    other = "00000000-0000-4000-8000-000000000002"
+    life: list[tuple[str, str, list[Any], tuple[int, ...]]] = [
+        ("is there", insert, [other, "Old"], (2, 2, 0, 0)),
+        ("stays", "select %s", [1], (2, 0, 0, 0)),
+        ("changes", "update restaurants set name = %s where id = %s", ["New", other], (2, 0, 1, 0)),
+        ("vanishes", "delete from restaurants where id = %s", [other], (1, 0, 0, 1)),
+        ("stays away", "select %s", [1], (1, 0, 0, 0)),
+        ("comes back", insert, [other, "New"], (2, 0, 1, 0)),
+        ("stays again", "select %s", [1], (2, 0, 0, 0)),
+        ("vanishes again", "delete from restaurants where id = %s", [other], (1, 0, 0, 1)),
+    ]
+    for what, statement, values, counts in life:
+        run(system, statement, *values)
+        assert pull(system, store)["restaurants"] == counts, what
+    versions = raw(store, f"select capture_id, name from raw_restaurants where key = '{other}' order by all")
+    assert versions == [(1, "Old"), (3, "New"), (6, "New")]
+    assert raw(store, "select capture_id, relation, key from vanished order by all") == [
+        (4, "restaurants", other),
+        (8, "restaurants", other),
+    ]
+
+
+def test_a_vanished_check_is_still_told(system: str, store: Path) -> None:
+    fill(system)
+    pull(system, store)
+    run(system, "delete from booking_confirmation_results where id = 2")
+    assert pull(system, store)["checks"] == (3, 0, 0, 1)
+    assert raw(store, "select count(*) from checks where check_id = '2'") == [(1,)]
+
+
+def test_a_rule_that_is_rolled_back_is_another_version(system: str, store: Path) -> None:
+    pull(system, store)
+    run(system, query.text("postgres/migration_rollback"))
+    assert pull(system, store)["rules"] == (1, 1, 0, 1)
+    assert raw(store, "select capture_id, key from raw_rules order by all") == [
+        (1, "allocations_no_overlap"),
+        (2, "allocations_resource_window_excl"),
+    ]
+
+
+def test_the_answer_key_of_the_lab_is_out_of_reach(lab_dsn: str) -> None:
+    with psycopg.connect(lab.reader_dsn(lab_dsn)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("select count(*) from lab.ledger")
+    for relation in (*capture.RELATIONS, "context", "shape"):
+        assert "ledger" not in query.text(f"capture/{relation}")
+
+
+@contextmanager
+def untouched(store: Path) -> Iterator[None]:
+    """Hold that a block leaves the store, or its absence, byte for byte as it was, and no other file beside it."""
+    before = {path: path.read_bytes() for path in store.parent.iterdir()}
+    yield
+    assert {path: path.read_bytes() for path in store.parent.iterdir()} == before
+
+
+def refuse(con: duckdb.DuckDBPyConnection) -> None:
+    analysis.derive(con)
+    raise ArithmeticError
+
+
+# A row that ends the connection, or the statement, when it is its turn to be sent.
+TRAP = """
+alter table allocations_archive rename to archived;
+create view allocations_archive as
+select a.id, a.booking_id, a.resource_type, a.resource_id, a.created_at, a.updated_at, a.shadow, a.restaurant_id, a."window",
+    case when {} then a.created_by end as created_by, a.is_maintenance, a.archived_at from archived as a;
+grant select on allocations_archive to forensics_reader"""
+TRAPS = {
+    "the connection dies": ("pg_terminate_backend(pg_backend_pid())", "terminating connection due to administrator command"),
+    "a row cannot be sent": ("1 / (octet_length(a.resource_type) - 5) > 0", "division by zero"),
+}
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new store", "existing store"])
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_source_that_fails_while_it_is_read(
+    system: str, store: Path, trap: str, existing: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    if existing:
+        pull(system, store)
+    fill(system)
+    condition, told = TRAPS[trap]
+    run(system, TRAP.format(condition))
+    with untouched(store), pytest.raises(SourceError, match=told):
+        pull(system, store)
+    assert not caplog.records
+    run(system, "drop view allocations_archive; alter table archived rename to allocations_archive")
+    assert pull(system, store)["allocations_archive"] == (len(WINDOWS), len(WINDOWS), 0, 0)
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new store", "existing store"])
+def test_what_cannot_be_derived_is_not_kept(system: str, store: Path, existing: bool) -> None:
+    if existing:
+        pull(system, store)
+    fill(system)
+    with untouched(store), pytest.raises(ArithmeticError):
+        capture.pull(lab.reader_dsn(system), store, refuse)
+    assert pull(system, store)["checks"] == (4, 4, 0, 0)
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new store", "existing store"])
+def test_a_capture_that_is_killed_lands_not_at_all(system: str, store: Path, existing: bool) -> None:
+    if existing:
+        pull(system, store)
+    fill(system)
+    run(system, TRAP.format("pg_sleep(60) is null"))
+    process = subprocess.Popen([sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", store])
+    with psycopg.connect(system, autocommit=True) as conn:
+        asleep = "select from pg_stat_activity where wait_event = 'PgSleep' and application_name = 'forensics capture'"
+        until = time.monotonic() + 30
+        while not conn.execute(asleep.encode()).fetchall():
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        conn.execute("select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
+    if existing:
+        assert raw(store, "select count(*), (select count(*) from raw_checks) from captures") == [(1, 0)]
+    else:
+        with pytest.raises(StoreError, match=r"no store at|holds no capture"):
+            analysis.open_store(store)
+    run(system, "drop view allocations_archive; alter table archived rename to allocations_archive")
+    assert pull(system, store)["checks"] == (4, 4, 0, 0)
+
+
+def test_a_store_that_another_process_writes_to_is_left_alone(system: str, store: Path) -> None:
+    pull(system, store)
+    hold = f"import duckdb; held = duckdb.connect({str(store)!r}); print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        for ask in (lambda: analysis.open_store(store), lambda: pull(system, store)):
+            with pytest.raises(StoreError) as caught:
+                ask()
+            assert str(caught.value) == f"{store} is open in a process that writes to it: wait for it to end"
+        process.communicate(b"\n")
+    assert pull(system, store)["restaurants"] == (1, 0, 0, 0)
+
+
+def test_readers_share_a_store_and_cannot_write(lab_store: Path) -> None:
+    with closing(analysis.open_store(lab_store)) as one, closing(analysis.open_store(lab_store)) as two:
+        assert one.table("captures").pl().equals(two.table("captures").pl())
+        with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+            one.execute("delete from captures")
+
+
+@pytest.mark.parametrize("name", ["evidence.duckdb", "clock.duckdb"])
+def test_a_file_that_is_no_store_is_neither_read_nor_written(system: str, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("dear diary\n" * 1000)
+    told = rf"{name} is not a DuckDB file: give the store that forensics capture wrote"
+    with untouched(path):
+        for ask in (lambda: analysis.open_store(path), lambda: pull(system, path)):
+            with pytest.raises(StoreError, match=told):
+                ask()
+
+
+def test_a_folder_is_no_place_for_a_capture(system: str, tmp_path: Path) -> None:
+    with untouched(tmp_path / "x"), pytest.raises(StoreError, match="is a folder"):
+        pull(system, tmp_path)
+
+
+def test_a_duckdb_file_of_something_else_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "other.duckdb"
+    with closing(duckdb.connect(str(path))) as con:
+        con.execute("create table captures (x int)")
+    with pytest.raises(StoreError, match="holds no capture: it lacks raw_checks"):
+        analysis.open_store(path)
+
+
+def test_evidence_as_parquet_tells_the_same(evidence: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    capture.export(evidence, tmp_path / "a" / "folder")
+    with closing(analysis.open_store(tmp_path / "a" / "folder")) as con:
+        tables = "select table_name from duckdb_tables() order by table_name"
+        assert con.execute(tables).fetchall() == evidence.execute(tables).fetchall()
+        for (name,) in con.execute(tables).fetchall():
+            assert con.table(name).order("all").pl().equals(evidence.table(name).order("all").pl()), name
+
+
+def test_parquet_that_is_incomplete_or_broken_is_no_store(evidence: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    capture.export(evidence, tmp_path / "whole")
+    lacking = shutil.copytree(tmp_path / "whole", tmp_path / "lacking")
+    (lacking / "raw_rules.parquet").unlink()
+    broken = shutil.copytree(tmp_path / "whole", tmp_path / "broken")
+    (broken / "raw_rules.parquet").write_text("x")
+    for folder, told in ((lacking, "it lacks raw_rules"), (broken, r"raw_rules\.parquet cannot be read as Parquet")):
+        with pytest.raises(StoreError, match=told):
+            analysis.open_store(folder)

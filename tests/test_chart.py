@@ -1,0 +1,297 @@
+"""Every chart says what it found, reads in any time zone, and comes out the same each time."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import altair as alt
+import duckdb
+import polars as pl
+import pytest
+import vl_convert
+from story import planted
+from test_explain import REFUSED, REQUEST, conflict, rival, window
+
+import analysis
+from analysis import chart, measure
+from analysis.model import Check, ForensicsError, Grade, Window
+
+ROWS = 5000  # Altair and every viewer refuse more
+
+
+def svg(drawn: Any) -> str:
+    """Draw a chart as the svg renderer of Altair does."""
+    return vl_convert.vegalite_to_svg(drawn.to_dict())
+
+
+def texts(drawn: Any) -> list[str]:
+    """Return every text that the picture shows; that it is well-formed XML is what every viewer needs."""
+    root = ElementTree.fromstring(svg(drawn))
+    return [" ".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+def title(drawn: Any) -> str:
+    said: list[str] = drawn.to_dict()["title"]["text"]
+    return " ".join(said)
+
+
+def subtitle(drawn: Any) -> str:
+    said: list[str] = drawn.to_dict()["title"]["subtitle"]
+    return " ".join(said)
+
+
+def some_check(con: duckdb.DuckDBPyConnection, where: str) -> Check:
+    rows = con.execute(
+        f"select check_id from verdicts join checks using (check_id) where {where} order by rivals desc, check_id::int limit 1"
+    ).fetchall()
+    assert rows, where
+    return analysis.explain_check(con, rows[0][0]).check
+
+
+CHARTS: dict[str, Callable[[duckdb.DuckDBPyConnection], Any]] = {
+    "conflict": lambda con: chart.timeline(some_check(con, "cause = 'agreed' and replayed_verdict = 'conflict'")),
+    "clear": lambda con: chart.timeline(some_check(con, "cause = 'agreed' and replayed_verdict = 'clear'")),
+    "unknown": lambda con: chart.timeline(some_check(con, "replayed_verdict = 'unknown'")),
+    "race": lambda con: chart.timeline(some_check(con, "cause in ('rival_committed_meanwhile', 'rival_not_in_evidence')")),
+    "by day": lambda con: chart.hit_rate_by_day(measure.hit_rate_by_day(con)),
+    "by TTL": lambda con: chart.hit_rate_by_ttl(measure.ttl_curve(con)),
+    "retention": lambda con: chart.retention(measure.retention_by_days(con)),
+}
+AXES = {
+    "conflict": ("table", "time ("),
+    "clear": ("table", "time ("),
+    "unknown": ("table", "time ("),
+    "race": ("table", "time ("),
+    "by day": ("share of lookups answered", "lookups a day", "day (UTC)"),
+    "by TTL": ("share of all lookups", "TTL (log scale)"),
+    "retention": ("rows kept", "MB kept", "purged before meal", "retention (days)"),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_of_the_lab_reads(evidence: duckdb.DuckDBPyConnection, name: str) -> None:
+    drawn = CHARTS[name](evidence)
+    shown = texts(drawn)
+    for axis in AXES[name]:
+        assert any(text.startswith(axis) for text in shown), axis
+    assert title(drawn) in shown
+    assert subtitle(drawn) in shown
+    assert not {"null", "NaN", "undefined", "Invalid Date"} & set(shown)
+    assert sum(len(rows) for rows in drawn.to_dict()["datasets"].values()) <= ROWS
+    assert drawn.to_dict()["config"]["font"] == "Liberation Sans"
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_no_text_is_cut_at_the_edge(evidence: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Titles are wrapped at what fits over the plot: some 7.4 pixels a bold letter of 15, 5.7 one of 11.5."""
+    drawn = CHARTS[name](evidence)
+    box = re.search(r'viewBox="0 0 ([\d.]+) ', svg(drawn))
+    assert box
+    width = float(box[1])
+    said = drawn.to_dict()["title"]
+    assert max(len(line) for line in said["text"]) * 7.4 < width + 20
+    assert max(len(line) for line in said["subtitle"]) * 5.7 < width + 20
+    assert width < 900
+
+
+def test_every_title_has_its_figure(evidence: duckdb.DuckDBPyConnection) -> None:
+    figures = measure.cache(evidence, [900, 3600])
+    assert f"answered {100 * figures['hit_rate']:.1f} % of checks" in title(CHARTS["by day"](evidence))
+    assert f"{figures['hits']:,} of {figures['lookups']:,} checks" in subtitle(CHARTS["by day"](evidence))
+
+    hour = next(p for p in figures["ttl_curve"] if (p["policy"], p["ttl_s"]) == ("last_write", 3600))
+    by_ttl = chart.hit_rate_by_ttl(measure.ttl_curve(evidence), ttl_s=3600)
+    answered, wrong = 100 * hour["hits"] / hour["lookups"], 100 * hour["stale_hits"] / hour["hits"]
+    assert title(by_ttl) == (
+        f"A 1-hour cache would have answered {answered:.1f} % of checks, {wrong:.1f} % of its answers wrong"
+    )
+    assert f"1 hour: {answered:.1f} %" in texts(by_ttl)
+
+    kept = measure.retention(evidence, 7)
+    week = chart.retention(measure.retention_by_days(evidence), days=7)
+    freed = 100 * kept["bytes_freed"] / (kept["bytes_freed"] + kept["bytes_kept"])
+    assert f"Keeping 7 days frees {freed:.1f} % of the bytes and purges {kept['purged_before_meal']:,} checks" in title(week)
+    assert f"7 days: {kept['rows_kept']:,} rows kept" in texts(week)
+
+    check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
+    assert title(chart.timeline(check)).startswith(f"Refused: {len(check.conflicts)} rivals on tables ")
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_chart_is_drawn_the_same_twice(evidence: duckdb.DuckDBPyConnection, name: str) -> None:
+    assert svg(CHARTS[name](evidence)) == svg(CHARTS[name](evidence))
+
+
+DRAW = """
+import sys
+import analysis
+from test_chart import ANYWHERE, CHARTS, svg
+con = analysis.open_store(sys.argv[1])
+print("".join(svg(CHARTS[name](con)) for name in ANYWHERE), end="")
+con.close()
+"""
+ANYWHERE = ("conflict", "by day", "retention")
+
+
+def test_a_chart_is_drawn_the_same_anywhere(evidence: duckdb.DuckDBPyConnection, lab_store: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONHASHSEED": "7"}
+    command = [sys.executable, "-c", DRAW, str(lab_store)]
+    there = subprocess.run(command, env=env, check=True, capture_output=True, text=True, encoding="utf-8").stdout
+    assert there == "".join(svg(CHARTS[name](evidence)) for name in ANYWHERE)
+
+
+def test_a_notebook_shows_a_still_picture_or_a_live_one(evidence: duckdb.DuckDBPyConnection) -> None:
+    drawn = CHARTS["by day"](evidence)
+    with alt.renderers.enable(alt.renderers.active):  # gives back what was chosen before
+        chart.show("still")
+        assert drawn._repr_mimebundle_()[0]["image/svg+xml"] == svg(drawn)
+        chart.show("interactive")
+        assert (alt.renderers.active, alt.renderers.options) == ("jupyter", {"offline": True})
+
+
+HOSTILE = "<img src=x onerror=alert(1)>&\x00\x1b[31m\n\u202e\"'"
+
+
+@pytest.mark.parametrize("text", [HOSTILE, "", "x" * 300, "null", "12 ½", "٣"])
+def test_a_table_may_be_called_anything(text: str) -> None:
+    held = rival(label=text, resource_id=text, booking_id=text, allocation_id=text)
+    check = replace(
+        REFUSED,
+        check_id=text,
+        requests=(replace(REQUEST, label=text),),
+        conflicts=(conflict(held),),
+        state=(held, rival(label="2", allocation_id="b2")),
+    )
+    drawn = svg(chart.timeline(check))
+    assert "<img" not in drawn
+    root = ElementTree.fromstring(drawn)
+    tags = {element.tag.rpartition("}")[2] for element in root.iter()}
+    assert tags <= {"svg", "g", "path", "text", "tspan", "line", "rect", "defs", "clipPath"}
+    if text == HOSTILE:
+        assert any("<img src=x onerror=alert(1)>&\N{REPLACEMENT CHARACTER}" in shown for shown in texts(chart.timeline(check)))
+
+
+NOTHING: dict[str, Any] = {"conflicts": (), "state": (), "requests": (), "grade": Grade.NONE, "recorded_verdict": "confirmed"}
+FOREVER = Window("(,)", None, None)
+TIMELINES: dict[str, tuple[dict[str, Any], str]] = {
+    "one rival": ({}, "Refused: 1 rival on table T7 shares 60 minutes of the request"),
+    "two rivals": (
+        {"conflicts": (conflict(), conflict(rival("19:00", "20:00", label="T10"), window("19:00", "19:30")))},
+        "Refused: 2 rivals on tables T7, T10 share up to 60 minutes of the request",
+    ),
+    "nothing known": (NOTHING, "Confirmed: what was asked for is not in evidence"),
+    "no snapshot": (NOTHING | {"requests": (REQUEST,)}, "Confirmed: no snapshot tells what stood in the way"),
+    "clear": ({"conflicts": ()}, "Refused: none of the 1 allocations in its own snapshot stood in the way"),
+    "endless": (
+        {"requests": (replace(REQUEST, window=FOREVER),), "conflicts": (conflict(rival("", ""), FOREVER),), "state": ()},
+        "Refused: 1 rival on table T7 shares an endless part of the request",
+    ),
+    "a year": (
+        {"requests": (replace(REQUEST, window=window(datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC))),)},
+        "Refused: 1 rival on table T7 shares 60 minutes of the request",
+    ),
+    "half a second": (
+        {"conflicts": (replace(conflict(), overlap_s=0.5),)},
+        "Refused: 1 rival on table T7 shares 0.5 s of the request",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "finding"), TIMELINES.values(), ids=TIMELINES)
+def test_a_timeline_of_any_evidence(changes: dict[str, Any], finding: str) -> None:
+    drawn = chart.timeline(replace(REFUSED, **changes))
+    assert title(drawn) == finding
+    assert "time (London, UTC)" in texts(drawn)
+
+
+def bars(drawn: Any) -> list[dict[str, Any]]:
+    return [row for rows in drawn.to_dict()["datasets"].values() for row in rows if "kind" in row]
+
+
+def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
+    """On the night the clocks go back the offset is that of the request's begin, and so no hour is drawn twice."""
+    lower = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
+    asked = replace(REQUEST, window=window(lower, lower + timedelta(hours=2)))
+    drawn = chart.timeline(replace(REFUSED, requests=(asked,), conflicts=(), state=(), checked_at=lower - timedelta(hours=1)))
+    assert "time (London, UTC+1)" in texts(drawn)
+    [bar] = bars(drawn)
+    assert (bar["from"], bar["to"], bar["held"]) == (
+        (lower + timedelta(hours=1)).timestamp() * 1000,
+        (lower + timedelta(hours=3)).timestamp() * 1000,
+        "25 Oct 01:30 to 25 Oct 03:30",
+    )
+
+
+def test_rivals_have_the_letters_of_the_explanation(evidence: duckdb.DuckDBPyConnection) -> None:
+    check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
+    told = re.findall(r"Let (\w+) be allocation", str(analysis.explain_check(evidence, check.check_id)))[1:] or ["A"]
+    shown = texts(chart.timeline(check))
+    assert "A" in shown
+    assert set(told) <= set(shown)
+
+
+def test_the_check_is_marked_where_its_instant_is_in_sight() -> None:
+    assert "checked 17:42" in texts(chart.timeline(REFUSED))
+    assert not any(
+        "checked" in text for text in texts(chart.timeline(replace(REFUSED, checked_at=datetime(2025, 11, 1, tzinfo=UTC))))
+    )
+
+
+def test_of_many_tables_those_that_matter_are_drawn() -> None:
+    many = tuple(rival("12:00", "13:00", label=f"{n}", allocation_id=f"x{n}", booking_id=f"b{n}") for n in range(1, 41))
+    drawn = chart.timeline(replace(REFUSED, state=(*many, rival())))
+    shown = texts(drawn)
+    assert "T7" in shown
+    assert f"{chart.TABLES} of 41 tables" in subtitle(drawn)
+    assert len({bar["table"] for bar in bars(drawn)}) == chart.TABLES
+    numbers = [int(text) for text in shown if text.isdecimal()]
+    assert numbers == sorted(numbers)
+
+
+def test_charts_of_nothing_and_of_one_row() -> None:
+    with closing(planted()) as con:
+        assert title(CHARTS["by day"](con)) == "A cache that never expires would have answered none of checks"
+        assert title(CHARTS["by TTL"](con)) == "A 15-minute cache would have answered none of checks, none of its answers wrong"
+        assert title(CHARTS["retention"](con)) == "Keeping 30 days frees nothing: the 0 checks span less"
+        for name in ("by day", "by TTL", "retention"):
+            assert texts(CHARTS[name](con))
+            assert not {"null", "NaN"} & set(texts(CHARTS[name](con)))
+    one = pl.DataFrame({"day": ["2025-11-15"], "lookups": [1], "hits": [1]})
+    assert "15 Nov" in texts(chart.hit_rate_by_day(one))
+    assert "100.0 %" in title(chart.hit_rate_by_day(one))
+    point = pl.DataFrame({"policy": ["last_write"], "ttl_s": [900.0], "lookups": [2], "hits": [1], "stale_hits": [0]})
+    assert "15 minutes: 50.0 %" in texts(chart.hit_rate_by_ttl(point))
+
+
+def test_days_without_lookups_are_days_too() -> None:
+    two = pl.DataFrame({"day": ["2025-11-01", "2025-11-30"], "lookups": [4, 2], "hits": [0, 2]})
+    rows = [row for rows in chart.hit_rate_by_day(two).to_dict()["datasets"].values() for row in rows]
+    last = max(rows, key=lambda row: row["day"])
+    assert len({row["day"] for row in rows}) == 30
+    assert (last["hit_rate"], last["rolling"]) == (1, 1)
+
+
+def test_a_ttl_that_was_not_asked_for_cannot_be_told(evidence: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(ForensicsError, match="no point at a TTL of 42 s"):
+        chart.hit_rate_by_ttl(measure.ttl_curve(evidence), ttl_s=42)
+
+
+def luminance(colour: str) -> float:
+    """Return how light a colour is in grey print, from 0 to 1."""
+    red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_what_must_be_told_apart_differs_in_grey_print() -> None:
+    greys = sorted(luminance(colour) for kind, colour in chart.HELD.items() if kind != "maintenance")
+    assert all(b - a > 0.15 for a, b in pairwise(greys))
+    assert min(greys) == luminance(chart.HELD["rival"])

@@ -1,0 +1,170 @@
+"""The nouns: a rule read from PostgreSQL's own words, a verdict without truth, windows, and every doctest."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+from conftest import database
+from story import DAY
+
+import analysis
+from analysis import model, query
+from analysis.model import MIGRATED_AT, RULES, Cause, Grade, Rule, RuleError, Verdict, Window
+
+SCRATCH = """
+create table scratch (
+  restaurant_id uuid, resource_type text, resource_id uuid, "window" tstzrange, shadow boolean, is_maintenance boolean,
+  created_by uuid, party int, place point
+)"""
+
+
+@pytest.fixture(scope="module")
+def scratch(server: str) -> Iterator[psycopg.Connection]:
+    with database(server, "model_rules") as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute("create extension btree_gist")
+        conn.execute(SCRATCH)
+        yield conn
+
+
+def in_postgresql(conn: psycopg.Connection, constraint: str) -> str:
+    """Create a constraint and return it in PostgreSQL's own words."""
+    with conn.transaction(force_rollback=True):
+        conn.execute(f"alter table scratch add constraint r {constraint}".encode())
+        row = conn.execute("select pg_get_constraintdef(oid) from pg_constraint where conname = 'r'").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+REFUSED = {
+    "other operator on the range": 'exclude using gist (resource_id with =, "window" with -|-)',
+    "other operator on a column": 'exclude using gist (resource_id with <>, "window" with &&)',
+    "other column": 'exclude using gist (created_by with =, "window" with &&)',
+    "no range": "exclude using gist (resource_id with =)",
+    "range first": 'exclude using gist ("window" with &&, resource_id with =)',
+    "range compared for equality": 'exclude using gist ("window" with =)',
+    "other predicate": 'exclude using gist (resource_id with =, "window" with &&) where (not is_maintenance)',
+    "predicate turned round": 'exclude using gist (resource_id with =, "window" with &&) where (shadow)',
+    "shadow is not true": 'exclude using gist (resource_id with =, "window" with &&) where (shadow is not true)',
+    "more in the predicate": 'exclude using gist (resource_id with =, "window" with &&) where (not shadow and party > 2)',
+    "function of a column": 'exclude using gist (lower(resource_type) with =, "window" with &&)',
+    "function of the range": 'exclude using gist (tstzrange(lower("window"), upper("window"), \'[]\') with &&)',
+    "operator class": 'exclude using gist (resource_id gist_uuid_ops with =, "window" range_ops with &&) include (party)',
+    "included column": 'exclude using gist (resource_id with =, "window" with &&) include (party)',
+    "collation": 'exclude using gist (resource_type collate "C" with =, "window" with &&)',
+    "spgist": 'exclude using spgist ("window" with &&)',
+    "unique": 'unique (resource_id, "window")',
+    "check": "check (party > 0)",
+}
+
+
+class TestRule:
+    @pytest.mark.parametrize("version", RULES)
+    def test_documented_forms_are_as_postgresql_prints_them(self, version: str, scratch: psycopg.Connection) -> None:
+        assert in_postgresql(scratch, RULES[version].definition) == RULES[version].definition
+
+    def test_what_the_documented_forms_say(self) -> None:
+        resource = ("resource_type", "resource_id")
+        said = {
+            rule.version: (rule.equality, rule.firm_only, rule.deferrable, rule.initially_deferred) for rule in RULES.values()
+        }
+        assert said == {
+            "strict": (resource, False, True, True),
+            "v11": (resource, True, False, False),
+            "v12": (("restaurant_id", *resource), True, True, False),
+            "rollback": (resource, True, True, True),
+        }
+        assert {rule.version for rule in RULES.values() if rule.valid_to == MIGRATED_AT} == {"strict", "v11"}
+        assert {rule.version for rule in RULES.values() if rule.valid_from == MIGRATED_AT} == {"v12"}
+
+    def test_the_migrations_install_the_documented_forms(self, server: str) -> None:
+        installed = []
+        with database(server, "model_migrations") as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+            for name in ("schema", "migration_up", "migration_rollback"):
+                with conn.transaction():
+                    conn.execute(query.text(f"postgres/{name}").encode())
+                installed.append(set(conn.execute(query.text("capture/rules").encode()).fetchall()))
+        assert installed == [
+            {(RULES[version].name, RULES[version].definition) for version in versions}
+            for versions in (("strict", "v11"), ("v12",), ("rollback",))
+        ]
+
+    @pytest.mark.parametrize("columns", [(), ("resource_id",), ("resource_id", "restaurant_id")])
+    def test_equality_in_the_order_of_the_constraint(self, columns: tuple[str, ...], scratch: psycopg.Connection) -> None:
+        equal = "".join(f"{column} with =, " for column in columns)
+        rule = Rule.parse("r", in_postgresql(scratch, f'exclude using gist ({equal}"window" with &&) where (not (shadow))'))
+        assert (rule.equality, rule.firm_only, rule.deferrable) == (columns, True, False)
+        assert rule.key_columns == ", ".join([*columns, '"window"'])
+
+    @pytest.mark.parametrize("form", REFUSED)
+    def test_other_forms_are_refused_by_name(self, form: str, scratch: psycopg.Connection) -> None:
+        definition = in_postgresql(scratch, REFUSED[form])
+        with pytest.raises(RuleError) as refused:
+            Rule.parse("r17", definition)
+        assert "r17" in str(refused.value)
+        assert definition in str(refused.value)
+
+    @pytest.mark.parametrize("text", ["", "EXCLUDE", RULES["v12"].definition + " NOT VALID", " " + RULES["v12"].definition])
+    def test_anything_more_or_less_is_refused(self, text: str) -> None:
+        with pytest.raises(RuleError):
+            Rule.parse("r", text)
+
+
+class TestVerdict:
+    @pytest.mark.parametrize("verdict", Verdict)
+    def test_has_no_truth_value(self, verdict: Verdict) -> None:
+        with pytest.raises(TypeError, match="compare it"):
+            bool(verdict)
+        with pytest.raises(TypeError):
+            assert not verdict
+        assert verdict == str(verdict)
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_is_told_in_words_of_its_own(cause: Cause) -> None:
+    assert cause.words
+    assert "_" not in cause.words
+    assert [other for other in Cause if other.words == cause.words] == [cause]
+
+
+def test_grades_are_named() -> None:
+    assert [str(grade) for grade in Grade] == ["complete", "partial", "none"]
+
+
+class TestWindow:
+    def test_length(self) -> None:
+        assert Window("", DAY, DAY + timedelta(minutes=5)).length == timedelta(minutes=5)
+        assert Window("", DAY, None).length is None
+        assert Window("", None, DAY).length is None
+
+    def test_columns_of_another_prefix(self) -> None:
+        row = {"overlap": "empty", "overlap_lower": DAY, "window": "(,)", "window_lower": None}
+        assert Window.of(row, "overlap") == Window("empty", DAY, None)
+
+
+MODULES = sorted(module.name for module in pkgutil.iter_modules(analysis.__path__) if module.name != "__main__")
+
+
+def test_modules_are_found() -> None:
+    assert {"model", "decode", "replay", "lab"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"analysis.{name}")).failed == 0
+
+
+def test_doctests_exist() -> None:
+    finder = doctest.DocTestFinder()
+    examples = [test for test in finder.find(importlib.import_module("analysis.model")) if test.examples]
+    assert len(examples) >= 3
+
+
+def test_model_imports_nothing_of_ours() -> None:
+    source = inspect.getsource(model)
+    assert "import analysis" not in source
+    assert "from analysis" not in source

@@ -1,0 +1,161 @@
+"""Who held what at an instant, and how sure that is."""
+
+import random
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+from story import CAPTURED_AT, planted, story
+
+from analysis import lab, reconstruct
+from analysis.model import NotFoundError
+
+R = {"key": "R", "name": "The Anchor", "timezone": "Europe/London"}
+A1 = story("a1 [0,10) firm by:B · c1 [0,1)").held[0]
+CHANGED, CAPTURED = datetime(2025, 11, 19, 12, tzinfo=UTC), datetime.fromisoformat(CAPTURED_AT)
+SECOND = timedelta(seconds=1)
+TWO_CAPTURES = [CAPTURED_AT, "2025-12-05 00:00:00+00"]
+
+
+def held(con: duckdb.DuckDBPyConnection, at: datetime, restaurant: str = "R") -> list[tuple[str, str]]:
+    """Return what was held, as allocation and presence."""
+    allocations = reconstruct.state(con, restaurant, at)["allocations"]
+    return [(row["allocation_id"], row["presence"]) for row in allocations]
+
+
+class TestOneVersion:
+    """Allocation a1, changed on the 19th and seen by a capture on the 1st."""
+
+    @pytest.fixture(scope="module")
+    @classmethod
+    def con(cls) -> duckdb.DuckDBPyConnection:
+        return planted(restaurants=[R, {**R, "key": "S"}], allocations=[A1.row(), A1.row(key="b1", restaurant_id="S")])
+
+    @pytest.mark.parametrize(
+        ("at", "presence"),
+        [
+            (CHANGED - SECOND, None),
+            (CHANGED, "certain"),
+            (CAPTURED, "certain"),
+            (CAPTURED + SECOND, "possible"),
+        ],
+        ids=["before its last change", "at its last change", "when last seen", "later"],
+    )
+    def test_presence(self, at: datetime, presence: str | None, con: duckdb.DuckDBPyConnection) -> None:
+        assert held(con, at) == ([("a1", presence)] if presence else [])
+
+    def test_grade(self, con: duckdb.DuckDBPyConnection) -> None:
+        assert [
+            reconstruct.state(con, "R", at)["grade"] for at in (CHANGED - SECOND, CHANGED, CAPTURED, CAPTURED + SECOND)
+        ] == ["none", "partial", "partial", "none"]
+
+    def test_row(self, con: duckdb.DuckDBPyConnection) -> None:
+        [row] = reconstruct.state(con, "R", CHANGED)["allocations"]
+        assert row == {
+            "allocation_id": "a1",
+            "booking_id": "B",
+            "resource_type": "table",
+            "resource_id": "T",
+            "window": '["2025-11-20 18:00:00+00","2025-11-20 18:10:00+00")',
+            "shadow": False,
+            "presence": "certain",
+            "since": CHANGED,
+            "until": None,
+            "source": "allocations",
+        }
+
+    def test_restaurants_are_kept_apart(self, con: duckdb.DuckDBPyConnection) -> None:
+        assert held(con, CHANGED, "S") == [("b1", "certain")]
+
+    def test_any_time_zone_will_do(self, con: duckdb.DuckDBPyConnection) -> None:
+        tokyo = CHANGED.astimezone(timezone(timedelta(hours=9)))
+        assert reconstruct.state(con, "R", tokyo) == reconstruct.state(con, "R", CHANGED)
+
+    def test_unknown_restaurant(self, con: duckdb.DuckDBPyConnection) -> None:
+        with pytest.raises(NotFoundError, match="no restaurant Q"):
+            reconstruct.state(con, "Q", CHANGED)
+
+
+class TestSeveralVersions:
+    def test_from_a_snapshot_to_the_next_change(self) -> None:
+        """Seen by a check at noon on the 20th, moved on the 25th, captured on the 1st."""
+        moved = replace(A1, window="[20,30)", updated_at="2025-11-25 00:00:00+00")
+        con = planted(restaurants=[R], checks=[story("a1 [0,10) firm by:B · c1 [0,1)").row()], allocations=[moved.row()])
+        noon, move = datetime(2025, 11, 20, 12, tzinfo=UTC), datetime(2025, 11, 25, tzinfo=UTC)
+        found = [held(con, at) for at in (noon, noon + SECOND, move - SECOND, move)]
+        assert found == [[("a1", "certain")], [("a1", "possible")], [("a1", "possible")], [("a1", "certain")]]
+        [before], [after] = (reconstruct.state(con, "R", at)["allocations"] for at in (noon, move))
+        assert (before["until"], after["since"]) == (move, move)
+        assert before["window"] < after["window"]
+
+    def test_seen_in_two_ways_is_one_version(self) -> None:
+        con = planted(checks=[story("a1 [0,10) firm by:B · c1 [0,1)").row()], allocations=[A1.row()])
+        [version] = con.table("allocation_versions").pl().to_dicts()
+        assert (version["sources"], version["last_seen_at"]) == (["allocations", "snapshot"], CAPTURED)
+
+    def test_vanished(self) -> None:
+        con = planted(
+            captures=TWO_CAPTURES,
+            vanished=[{"capture_id": 2, "relation": "allocations", "key": "a1"}],
+            restaurants=[R],
+            allocations=[A1.row()],
+        )
+        missed = datetime.fromisoformat(TWO_CAPTURES[1])
+        found = [held(con, at) for at in (CAPTURED, CAPTURED + SECOND, missed)]
+        assert found == [[("a1", "certain")], [("a1", "possible")], []]
+
+    def test_archived(self) -> None:
+        """In the archive a row is no longer held: it was until it was moved there."""
+        archived_at = "2025-11-28 00:00:00+00"
+        con = planted(restaurants=[R], allocations_archive=[A1.row(archived_at=archived_at)])
+        archived = datetime.fromisoformat(archived_at)
+        found = [held(con, at) for at in (CHANGED - SECOND, CHANGED, archived - SECOND, archived, CAPTURED)]
+        assert found == [[], [("a1", "certain")], [("a1", "certain")], [], []]
+        assert con.table("allocation_versions").pl()["last_seen_at"].to_list() == [archived]
+
+    def test_a_window_that_cannot_be_decoded_is_not_held(self) -> None:
+        con = planted(restaurants=[R], allocations=[A1.row(window_text="soon"), A1.row(key="a2", window_text=None)])
+        assert held(con, CHANGED) == [("a2", "certain")]
+
+
+class TestLab:
+    def test_what_is_certain_is_in_the_ledger(self, evidence: duckdb.DuckDBPyConnection, lab_dsn: str) -> None:
+        """The ledger, which no capture reads, tells the true state at any instant of the history."""
+        with psycopg.connect(lab_dsn) as conn:
+            conn.execute("set local timezone = 'UTC'")
+            ledger = conn.execute("""
+                select at, coalesce(new, old) ->> 'id', coalesce(new, old) ->> 'restaurant_id',
+                       new ->> 'shadow' = 'true', (new ->> 'window')::tstzrange::text
+                from lab.ledger order by entry""").fetchall()
+        rng, plan = random.Random(7), lab.Plan()
+        restaurants = sorted({row[2] for row in ledger})
+        certain = possible = 0
+        for _ in range(40):
+            at = plan.start + rng.random() * (plan.end - plan.start)
+            restaurant = rng.choice(restaurants)
+            true: dict[str, tuple[Any, ...]] = {}
+            for when, allocation, where, shadow, window in ledger:
+                if when <= at and where == restaurant:
+                    true[allocation] = (shadow, window)
+            for row in reconstruct.state(evidence, restaurant, at)["allocations"]:
+                if row["presence"] == "certain":
+                    certain += 1
+                    assert true.get(row["allocation_id"]) == (row["shadow"], row["window"]), (at, row)
+                else:
+                    possible += 1
+        assert certain > 500
+        assert possible > 0
+
+
+def test_versions_keep_what_a_snapshot_said() -> None:
+    check = story("a1 [0,10) firm by:C maintenance · a2 null shadow:null by:null · c1 [0,1)")
+    con = planted(checks=[check.row()])
+    assert con.execute("""
+        select allocation_id, booking_id, shadow, is_maintenance, "window" is null, first_seen_at = last_seen_at
+        from allocation_versions order by allocation_id""").fetchall() == [
+        ("a1", "C", False, True, False, True),
+        ("a2", None, None, False, True, True),
+    ]

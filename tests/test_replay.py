@@ -1,0 +1,618 @@
+"""The replay: who stands in whose way, which verdict follows, and which one cause it has.
+
+Stories are told in minutes (see story.py), planted as raw rows, and judged by the store.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from story import CAPTURED_AT, CHECKED_AT, DAY, V12, Asked, Held, planted, shifted, story, window
+
+from analysis import query, replay
+from analysis.model import MIGRATED_AT, RULES, Cause, Grade, NotFoundError, Verdict
+
+# Story → the rivals under allocations_no_overlap.
+STORIES = {
+    # plain
+    "inside": ("a1 [0,10) firm · c1 [5,8)", "a1"),
+    "around": ("a1 [5,8) firm · c1 [0,10)", "a1"),
+    "from before": ("a1 [0,6) firm · c1 [5,8)", "a1"),
+    "until after": ("a1 [7,20) firm · c1 [5,8)", "a1"),
+    "same window": ("a1 [5,8) firm · c1 [5,8)", "a1"),
+    "by a microsecond": ("a1 [0,5.0000001666666667) firm · c1 [5,8)", "a1"),
+    # none
+    "nobody": ("c1 [5,8)", ""),
+    "before": ("a1 [0,4) firm · c1 [5,8)", ""),
+    "after": ("a1 [9,10) firm · c1 [5,8)", ""),
+    "another table": ("a1 [0,10) firm on:U · c1 [5,8)", ""),
+    "another kind of resource": ("a1 [0,10) firm type:merge_group · c1 [5,8)", ""),
+    "another restaurant": ("a1 [0,10) firm at:S · c1 [5,8)", ""),
+    "only a hold": ("a1 [0,10) shadow · c1 [5,8)", ""),
+    # edge
+    "ends as it begins": ("a1 [0,5) firm · c1 [5,8)", ""),
+    "begins as it ends": ("a1 [8,9) firm · c1 [5,8)", ""),
+    "ends with it, inclusive": ("a1 [0,5] firm · c1 [5,8)", "a1"),
+    "ends with it, but it begins after": ("a1 [0,5] firm · c1 (5,8)", ""),
+    "both inclusive above": ("a1 [8,9) firm · c1 [5,8]", "a1"),
+    "open inside": ("a1 (5,8) firm · c1 [5,8]", "a1"),
+    "point within": ("a1 [6,6] firm · c1 [5,8)", "a1"),
+    "point at the start": ("a1 [5,5] firm · c1 [5,8)", "a1"),
+    "point at the end": ("a1 [8,8] firm · c1 [5,8)", ""),
+    "point on a point": ("a1 [5,5] firm · c1 [5,5]", "a1"),
+    "unbounded": ("a1 (,) firm · c1 [5,8)", "a1"),
+    "until further notice": ("a1 [0,) firm · c1 [5,8)", "a1"),
+    "until infinity": ("a1 [0,inf) firm · c1 [5,8)", "a1"),
+    "ever since": ("a1 (,6) firm · c1 [5,8)", "a1"),
+    "until infinity meets from infinity": ("a1 [0,inf) firm · c1 [inf,)", ""),
+    "no end meets from infinity": ("a1 [0,) firm · c1 [inf,)", "a1"),
+    "through infinity meets from infinity": ("a1 [0,inf] firm · c1 [inf,)", "a1"),
+    # empty
+    "an empty rival": ("a1 empty firm · c1 [5,8)", ""),
+    "[a,a) is empty": ("a1 [6,6) firm · c1 [5,8)", ""),
+    "(a,a] is empty": ("a1 (6,6] firm · c1 [5,8)", ""),
+    "an empty request": ("a1 [0,10) firm · c1 empty", ""),
+    "a request for [a,a)": ("a1 [0,10) firm · c1 [5,5)", ""),
+    "empty and empty": ("a1 empty firm · c1 empty", ""),
+    # itself
+    "the booking's own row": ("a1 [0,10) firm by:B · c1 [5,8)", ""),
+    "the booking's own row on another table": ("a1 [0,10) firm by:B · c1 [5,8) on:T,U", ""),
+    "the same booking's other table is asked for, too": ("a1 [0,10) firm by:B on:U · a2 [0,10) by:C · c1 [5,8)", "a2"),
+    "its own hold and a rival": ("a1 [0,10) shadow by:B · a2 [0,10) firm by:C · c1 [5,8)", "a2"),
+    "nobody's row for nobody's booking": ("a1 [0,10) firm by:null · c1 [5,8) by:null", "a1"),
+    # nulls pass
+    "null window": ("a1 null firm · c1 [5,8)", ""),
+    "null table": ("a1 [0,10) firm on:null · c1 [5,8)", ""),
+    "null kind": ("a1 [0,10) firm type:null · c1 [5,8)", ""),
+    "null restaurant": ("a1 [0,10) firm at:null · c1 [5,8)", ""),
+    "restaurant of the request not known": ("a1 [0,10) firm · c1 [5,8) at:null", ""),
+    "neither restaurant known": ("a1 [0,10) firm at:null · c1 [5,8) at:null", ""),
+    "shadow null": ("a1 [0,10) shadow:null · c1 [5,8)", ""),
+    "maintenance is nobody's booking": ("a1 [0,10) firm maintenance by:null · c1 [5,8)", "a1"),
+    # many
+    "all that overlap": ("a1 [0,6) firm · a2 [5,7) firm · a3 [7,9) firm · a4 [9,10) firm · c1 [5,8)", "a1 a2 a3"),
+    "the same window twice": ("a1 [0,6) firm · a2 [0,6) firm · c1 [5,8)", "a1 a2"),
+    "one of two tables": ("a1 [0,10) firm on:U · c1 [5,8) on:T,U", "a1"),
+    "a rival on each table": ("a1 [0,10) firm · a2 [6,9) firm on:U · a3 [0,9) firm on:V · c1 [5,8) on:T,U", "a1 a2"),
+    "a table asked for twice": ("a1 [0,10) firm · c1 [5,8) on:T,T", "a1"),
+}
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A store with every story, each a check of that name."""
+    with closing(planted(checks=[story(text, name).row() for name, (text, _) in STORIES.items()])) as con:
+        yield con
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_story(name: str, told: duckdb.DuckDBPyConnection) -> None:
+    rivals = STORIES[name][1]
+    check = replay.check(told, name)
+    assert sorted(str(conflict.rival.allocation_id) for conflict in check.conflicts) == rivals.split()
+    assert check.replayed_verdict == (Verdict.CONFLICT if rivals else Verdict.CLEAR)
+    assert check.cause is (Cause.CONFIRMED_OVER_CONFLICT if rivals else Cause.AGREED)
+    assert (check.grade, check.unknown_because) == (Grade.COMPLETE, None)
+
+
+OVERLAPS = {
+    "a1 [0,6) firm · c1 [5,8)": ("[5,6)", 60),
+    "a1 (5,20) firm · c1 [5,8]": ("(5,8]", 180),
+    "a1 [0,5] firm · c1 [5,8)": ("[5,5]", 0),
+    "a1 [7,inf) firm · c1 [5,)": ("[7,inf)", None),
+    "a1 (,6) firm · c1 (,)": ("(,6)", None),
+    "a1 [6,) firm · c1 (,7.5)": ("[6,7.5)", 90),
+}
+
+
+@pytest.mark.parametrize("text", OVERLAPS)
+def test_overlap(text: str) -> None:
+    [conflict] = replay.check(planted(checks=[story(text).row()]), "c1").conflicts
+    expected, seconds = OVERLAPS[text]
+    assert (conflict.overlap.text, conflict.overlap_s) == (window(expected), seconds)
+
+
+KINDS = {
+    "a1 [0,9) firm by:B2": "booking",
+    "a1 [0,9) firm maintenance by:null": "maintenance",
+    "a1 [0,9) shadow by:B2": "hold",
+}
+
+
+@pytest.mark.parametrize("held", KINDS)
+def test_kind_of_rival(held: str) -> None:
+    with closing(planted(checks=[story(f"{held} · c1 [5,8)").row()])) as con, replay.under(con, "strict"):
+        [conflict] = replay.check(con, "c1").conflicts
+    assert conflict.rival.kind == KINDS[held]
+
+
+NO_OVERLAP = RULES["v12"].name
+REFUSED = story("a1 [0,10) firm · c1 [5,8) refused")
+ALONE = story("c1 [5,8) refused")
+DETAIL = (
+    'Key (restaurant_id, resource_type, resource_id, "window")=(R, table, T, {}) '
+    'conflicts with existing key (restaurant_id, resource_type, resource_id, "window")=(R, table, T, {}).'
+)
+NAMED = DETAIL.format(window("[5,8)"), window("[0,10)"))
+LATER = story("a9 [0,10) firm by:C · c [0,1)").held[0]
+
+
+def refusal(sqlstate: str | None, constraint: str | None = None, message: str = "", detail: str = "") -> dict[str, Any]:
+    return {"sqlstate": sqlstate, "constraint": constraint, "message": message, "detail": detail, "attempted": []}
+
+
+OVERLAP = refusal("23P01", NO_OVERLAP, f'conflicting key value violates exclusion constraint "{NO_OVERLAP}"', NAMED)
+# Evidence → replayed verdict, cause, what is unknown, and grade.
+CAUSES: dict[str, tuple[Asked, tuple[str, str, str | None, str]]] = {
+    "confirmed, nobody there": (story("c1 [5,8)"), ("clear", "agreed", None, "complete")),
+    "refused over the rival in the snapshot": (replace(REFUSED, conflict=OVERLAP), ("conflict", "agreed", None, "complete")),
+    "constraint not recorded": (replace(REFUSED, conflict=refusal("23P01")), ("conflict", "agreed", None, "complete")),
+    "refused by the wrapper": (
+        replace(REFUSED, conflict=refusal("P0001", None, NO_OVERLAP, "Resource T overlaps requested window for booking B")),
+        ("conflict", "agreed", None, "complete"),
+    ),
+    "refused by the wrapper, rival lost": (
+        replace(ALONE, conflict=refusal("P0001", None, NO_OVERLAP)),
+        ("clear", "rival_not_in_evidence", None, "complete"),
+    ),
+    "refused without a word, over a rival": (REFUSED, ("conflict", "agreed", None, "complete")),
+    "refused without a word": (ALONE, ("clear", "reason_not_recorded", None, "complete")),
+    "refused, sqlstate null": (
+        replace(ALONE, conflict=refusal(None)),
+        ("clear", "reason_not_recorded", None, "complete"),
+    ),
+    "refused over an overlap that nothing shows": (
+        replace(ALONE, conflict=refusal("23P01", NO_OVERLAP)),
+        ("clear", "rival_not_in_evidence", None, "complete"),
+    ),
+    "confirmed over a rival": (
+        story("a1 [0,10) firm · c1 [5,8)"),
+        ("conflict", "confirmed_over_conflict", None, "complete"),
+    ),
+    "unique violation": (
+        replace(ALONE, conflict=refusal("23505", "allocations_booking_id_key")),
+        ("clear", "unique_violation", None, "complete"),
+    ),
+    "deadlock over a rival": (replace(REFUSED, conflict=refusal("40P01")), ("conflict", "deadlock", None, "complete")),
+    "serialization failure": (
+        replace(ALONE, conflict=refusal("40001")),
+        ("clear", "serialization_failure", None, "complete"),
+    ),
+    "hold expired": (
+        replace(ALONE, conflict=refusal("P0001", None, "hold expired")),
+        ("clear", "other_refusal", None, "complete"),
+    ),
+    "another exclusion constraint": (
+        replace(REFUSED, conflict=refusal("23P01", "shifts_no_overlap")),
+        ("conflict", "other_refusal", None, "complete"),
+    ),
+    "scope not said": (story("c1 [5,8) scope:null"), ("clear", "agreed", None, "partial")),
+    "scope ends within": (
+        story("c1 [5,8) scope:[0,7)"),
+        ("unknown", "evidence_missing", "evidence_missing", "partial"),
+    ),
+    "scope begins within": (
+        story("c1 [5,8) scope:(5,9)"),
+        ("unknown", "evidence_missing", "evidence_missing", "partial"),
+    ),
+    "scope ends within, yet the rival is in it": (
+        story("a1 [0,6) firm · c1 [5,8) scope:[0,7)"),
+        ("conflict", "confirmed_over_conflict", None, "partial"),
+    ),
+    "scope just covers": (story("c1 [5,8) scope:[5,8)"), ("clear", "agreed", None, "complete")),
+    "scope covers, but for the last instant": (
+        story("c1 [5,8] scope:[5,8)"),
+        ("unknown", "evidence_missing", "evidence_missing", "partial"),
+    ),
+    "empty request outside the scope": (story("c1 empty scope:[0,1)"), ("clear", "agreed", None, "complete")),
+    "nothing asked for": (
+        replace(story("c1 [5,8)"), tables=()),
+        ("unknown", "evidence_missing", "evidence_missing", "partial"),
+    ),
+    "snapshot missing and the overlap recorded": (
+        replace(ALONE, conflict=refusal("23P01", NO_OVERLAP), more={"allocations": None}),
+        ("unknown", "evidence_undecodable", "evidence_undecodable", "none"),
+    ),
+    "snapshot undecodable and a deadlock recorded": (
+        replace(ALONE, conflict=refusal("40P01"), more={"allocations": 7}),
+        ("unknown", "deadlock", "evidence_undecodable", "none"),
+    ),
+    "an entry cannot be decoded": (
+        replace(story("c1 [5,8)"), more={"allocations": [{"id": "a1"}]}),
+        ("unknown", "evidence_undecodable", "evidence_undecodable", "partial"),
+    ),
+    "requested window cannot be decoded": (
+        replace(story("c1 [5,8)"), more={"request": {"table_ids": ["T"], "window": "soon"}}),
+        ("unknown", "evidence_undecodable", "evidence_undecodable", "partial"),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def judged() -> duckdb.DuckDBPyConnection:
+    return planted(checks=[asked.row(key=name) for name, (asked, _) in CAUSES.items()])
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_cause(name: str, judged: duckdb.DuckDBPyConnection) -> None:
+    check = replay.check(judged, name)
+    assert (check.replayed_verdict, check.cause, check.unknown_because, check.grade) == CAUSES[name][1]
+
+
+class TestRivalsBeyondTheSnapshot:
+    """A refusal names its rival in the detail; the snapshot need not have seen it."""
+
+    def cause(self, detail: str = NAMED, **raw: Any) -> tuple[Cause, list[tuple[str | None, str]]]:
+        con = planted(checks=[replace(ALONE, conflict=OVERLAP | {"detail": detail}).row()], **raw)
+        check = replay.check(con, "c1")
+        assert check.replayed_verdict == Verdict.CLEAR
+        return check.cause, [(conflict.rival.allocation_id, conflict.rival.source) for conflict in check.conflicts]
+
+    def test_committed_while_the_check_waited(self) -> None:
+        at = (CHECKED_AT + timedelta(seconds=2)).isoformat(" ")
+        found = self.cause(allocations=[replace(LATER, updated_at=at).row()])
+        assert found == (Cause.RIVAL_COMMITTED_MEANWHILE, [("a9", "later evidence")])
+
+    def test_seen_only_in_the_archive(self) -> None:
+        found = self.cause(allocations_archive=[LATER.row()])
+        assert found == (Cause.RIVAL_COMMITTED_MEANWHILE, [("a9", "later evidence")])
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            replace(LATER, updated_at="2025-11-20 12:02:00+00"),
+            replace(LATER, shadow=True),
+            replace(LATER, window="[0,9)"),
+            replace(LATER, resource_id="U"),
+            replace(LATER, restaurant_id="S"),
+            replace(LATER, booking_id="B"),
+        ],
+        ids=["firm long after", "only a hold", "other window", "other table", "other restaurant", "the booking's own"],
+    )
+    def test_never_seen(self, other: Held) -> None:
+        found = self.cause(allocations=[other.row()])
+        assert found == (Cause.RIVAL_NOT_IN_EVIDENCE, [(None, "named by PostgreSQL")])
+
+    @pytest.mark.parametrize(
+        "detail",
+        [
+            "",
+            "Key exists.",
+            NAMED.replace("(R, table, T,", "(R, table, T, and more,"),
+            DETAIL.format(window("[5,8)"), window("[9,10)")),
+            DETAIL.format(window("[5,8)"), "soon"),
+        ],
+        ids=["withheld", "other text", "a comma in a value", "no overlap", "no window"],
+    )
+    def test_details_that_name_no_rival(self, detail: str) -> None:
+        assert self.cause(detail, allocations=[LATER.row()]) == (Cause.RIVAL_NOT_IN_EVIDENCE, [])
+
+    def test_named_and_in_the_snapshot_is_one_rival(self) -> None:
+        con = planted(checks=[replace(REFUSED, conflict=OVERLAP).row()], allocations=[REFUSED.held[0].row()])
+        [conflict] = replay.check(con, "c1").conflicts
+        assert conflict.rival.source == "snapshot"
+
+
+class TestRuleInForce:
+    """The rule at the time of the check decides: documented until the migration, captured after it."""
+
+    BEFORE = MIGRATED_AT - timedelta(microseconds=1)
+
+    def verdict(self, asked: Asked, *rules: dict[str, Any], **raw: Any) -> tuple[str, str, str | None, str | None]:
+        con = planted(checks=[asked.row()], rules=rules, **raw)
+        [found] = con.execute("select replayed_verdict, cause, rule, rule_version from verdicts").fetchall()
+        verdict, cause, rule, version = found
+        return verdict, cause, rule, version
+
+    def test_before_the_migration_both_old_rules(self) -> None:
+        asked = replace(story("a1 [0,10) shadow · c1 [5,8)"), checked_at=self.BEFORE)
+        both = "allocations_firm_window_excl, allocations_resource_window_excl"
+        assert self.verdict(asked, V12) == ("conflict", "confirmed_over_conflict", both, "v11, strict")
+
+    def test_from_the_migration_on_the_new_one(self) -> None:
+        asked = replace(story("a1 [0,10) shadow · c1 [5,8)"), checked_at=MIGRATED_AT)
+        assert self.verdict(asked, V12) == ("clear", "agreed", NO_OVERLAP, "v12")
+
+    def test_no_rule_captured(self) -> None:
+        assert self.verdict(story("c1 [5,8)")) == ("unknown", "rule_unknown", None, None)
+
+    @pytest.mark.parametrize(
+        "definition",
+        [
+            V12["definition"].replace("(NOT shadow)", "(NOT shadow) AND (NOT is_maintenance)"),
+            V12["definition"].replace("restaurant_id WITH =", "restaurant_id WITH <>"),
+            V12["definition"].replace("restaurant_id", "created_by"),
+        ],
+    )
+    def test_a_rule_that_is_not_replayed(self, definition: str) -> None:
+        rule = {"key": "odd", "definition": definition}
+        late = replace(story("c1 [5,8)"), checked_at=datetime.fromisoformat(CAPTURED_AT))
+        assert self.verdict(late, rule) == ("unknown", "rule_unknown", "odd", "captured")
+        # Another rule that is replayed may still find a rival, never the absence of one.
+        assert self.verdict(late, rule, V12)[:2] == ("unknown", "rule_unknown")
+        rival = replace(story("a1 [0,10) firm · c1 [5,8)"), checked_at=late.checked_at)
+        assert self.verdict(rival, rule, V12)[:2] == ("conflict", "confirmed_over_conflict")
+
+    def test_a_rule_that_compares_nothing_but_windows(self) -> None:
+        rule = {"key": "one_at_a_time", "definition": 'EXCLUDE USING gist ("window" WITH &&)'}
+        for text, verdict in (
+            ("a1 [0,10) shadow on:U by:B at:S · c1 [5,8)", "conflict"),
+            ("a1 [0,10) firm by:B · c1 [5,8)", "clear"),
+            ("a1 [0,5) firm · c1 [5,8)", "clear"),
+        ):
+            late = replace(story(text), checked_at=datetime.fromisoformat(CAPTURED_AT))
+            assert self.verdict(late, rule)[0] == verdict
+
+    def test_a_captured_rule_counts_from_its_first_capture_to_the_one_that_misses_it(self) -> None:
+        captures = ["2025-12-01 00:00:00+00", "2025-12-02 00:00:00+00"]
+        rollback = {"key": RULES["rollback"].name, "definition": RULES["rollback"].definition, "capture_id": 2}
+        gone = [{"capture_id": 2, "relation": "rules", "key": NO_OVERLAP}]
+        found = [
+            self.verdict(
+                replace(story("c1 [5,8)"), checked_at=datetime.fromisoformat(at)),
+                V12,
+                rollback,
+                captures=captures,
+                vanished=gone,
+            )[3]
+            for at in ("2025-12-01 23:59:59+00:00", "2025-12-02 00:00:00+00:00")
+        ]
+        assert found == ["v12", "rollback"]
+
+
+# Story → the versions under which it is a conflict.
+UNDER = {
+    "a1 [0,10) firm · c1 [5,8)": "strict v11 v12 rollback",
+    "a1 [0,10) shadow · c1 [5,8)": "strict",
+    "a1 [0,10) shadow:null · c1 [5,8)": "strict",
+    "a1 [0,10) firm at:S · c1 [5,8)": "strict v11 rollback",
+    "a1 [0,10) firm at:null · c1 [5,8)": "strict v11 rollback",
+    "a1 [0,10) shadow at:S · c1 [5,8)": "strict",
+    "a1 [0,10) firm by:B at:S · c1 [5,8)": "",
+    "a1 [0,5) firm · c1 [5,8)": "",
+}
+
+
+@pytest.fixture(scope="module")
+def con() -> duckdb.DuckDBPyConnection:
+    return planted(checks=[story(text).apart(text).row() for text in UNDER])
+
+
+class TestUnder:
+    @pytest.mark.parametrize("version", RULES)
+    def test_documented_rule(self, version: str, con: duckdb.DuckDBPyConnection) -> None:
+        conflicts = {text for text, versions in UNDER.items() if version in versions.split()}
+        with replay.under(con, version):
+            found = con.execute("select check_id, rule, rule_version from verdicts where rivals > 0").fetchall()
+            changed = {row["check_id"] for row in query.rows(con, "replay/changed")}
+        assert set(found) == {(text, RULES[version].name, version) for text in conflicts}
+        assert changed == conflicts - {text for text, versions in UNDER.items() if "v12" in versions}
+
+    def test_afterwards_the_stored_verdicts_are_seen_again(self, con: duckdb.DuckDBPyConnection) -> None:
+        before = con.execute("from verdicts").fetchall()
+        with replay.under(con, "strict"):
+            assert con.execute("from verdicts").fetchall() != before
+        assert con.execute("from verdicts").fetchall() == before
+
+    def test_no_such_rule(self, con: duckdb.DuckDBPyConnection) -> None:
+        expected = "no rule v13: expected one of strict, v11, v12, rollback"
+        with pytest.raises(NotFoundError, match=expected), replay.under(con, "v13"):
+            pass
+
+    def test_refusals_keep_their_recorded_cause(self) -> None:
+        refusals = {"c1": OVERLAP, "c2": refusal("40P01"), "c3": refusal("23P01", "shifts_no_overlap")}
+        con = planted(checks=[replace(ALONE, name=name, conflict=said).row() for name, said in refusals.items()])
+        with replay.under(con, "rollback"):
+            found = con.execute("select cause from verdicts").fetchall()
+        assert found == [("rival_not_in_evidence",), ("deadlock",), ("other_refusal",)]
+
+    def test_other_restaurants_are_looked_for_in_other_evidence(self) -> None:
+        there = replace(LATER, restaurant_id="S", updated_at="2025-11-20 11:00:00+00")
+        after = replace(there, name="a8", updated_at="2025-11-20 13:00:00+00")
+        con = planted(checks=[story("c1 [5,8)").row()], allocations=[there.row(), after.row()])
+        assert replay.check(con, "c1").conflicts == ()
+        with replay.under(con, "v11"):
+            check = replay.check(con, "c1")
+        [conflict] = check.conflicts
+        assert (conflict.rival.allocation_id, conflict.rival.source) == ("a9", "other restaurant")
+        assert (check.replayed_verdict, check.grade) == (Verdict.CONFLICT, Grade.PARTIAL)
+
+
+def test_every_cause_is_reached() -> None:
+    meanwhile = replace(ALONE, conflict=OVERLAP).row(key="meanwhile")
+    rows = [asked.row(key=name) for name, (asked, _) in CAUSES.items()]
+    early = replace(story("c1 [5,8)"), checked_at=MIGRATED_AT).row(key="early")
+    con = planted(checks=[*rows, meanwhile, story("c1 [5,8)").row(snapshot_data=None)], allocations=[LATER.row()])
+    found = {cause for (cause,) in con.execute("select distinct cause from verdicts").fetchall()}
+    found |= {cause for (cause,) in planted(checks=[early], rules=[]).execute("select cause from verdicts").fetchall()}
+    assert found == set(Cause)
+
+
+def test_unknown_check() -> None:
+    with pytest.raises(NotFoundError, match="no check 4711 in the store: it holds 1 checks, c1 to c1"):
+        replay.check(planted(checks=[ALONE.row()]), "4711")
+    with pytest.raises(NotFoundError, match="holds no checks at all"):
+        replay.check(planted(), "4711")
+
+
+# Properties, each over many checks in one store.
+
+MINUTES = st.integers(0, 8).map(str)
+LOWER = st.one_of(MINUTES, MINUTES, MINUTES, st.sampled_from(["", "-inf", "inf"]))
+UPPER = st.one_of(MINUTES, MINUTES, MINUTES, st.sampled_from(["", "-inf", "inf"]))
+
+
+def _ordered(bounds: tuple[str, str, str, str]) -> str:
+    """Swap finite bounds that are in the wrong order, so that every window is one."""
+    left, lower, upper, right = bounds
+    value = {"-inf": -1.0, "inf": 99.0}
+    low = value[lower] if lower in value else float(lower or -2)
+    high = value[upper] if upper in value else float(upper or 100)
+    return f"{left}{lower},{upper}{right}" if low <= high else f"{left}{upper},{lower}{right}"
+
+
+WINDOWS = st.one_of(
+    st.just("empty"),
+    *[st.tuples(st.sampled_from("[[[("), LOWER, UPPER, st.sampled_from(")))]")).map(_ordered)] * 9,
+)
+HELD = st.builds(
+    Held,
+    name=st.just("a"),
+    window=st.one_of(st.none(), *[WINDOWS] * 9),
+    shadow=st.sampled_from([False, False, False, True, None]),
+    booking_id=st.sampled_from(["B", "C", "D", None]),
+    restaurant_id=st.sampled_from(["R", "R", "R", "S", None]),
+    resource_type=st.sampled_from(["table", "table", "table", "merge_group", None]),
+    resource_id=st.sampled_from(["T", "T", "U", None]),
+)
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> Asked:
+    held = draw(st.lists(HELD, max_size=5))
+    return Asked(
+        "c",
+        draw(WINDOWS),
+        tuple(replace(one, name=f"a{i}") for i, one in enumerate(held)),
+        tables=draw(st.sampled_from([("T",), ("T", "U"), ("U",)])),
+        booking_id=draw(st.sampled_from(["B", None])),
+        restaurant_id=draw(st.sampled_from(["R", "R", "R", None])),
+    )
+
+
+class Batch(list[Asked]):
+    """Many checks; a failure shows those that differ, not all of them."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} checks>"
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    return Batch(draw(st.lists(asked(), min_size=50, max_size=100)))
+
+
+# A batch that fails is not made smaller: the assertion shows the checks that differ.
+IN_BATCHES = settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
+FOREVER = timedelta(days=3_000)
+
+
+def instants(text: str) -> tuple[datetime, bool, datetime, bool] | None:
+    """Read a window in minutes into two datetimes and whether each is inside; null when it is empty."""
+    if text == "empty":
+        return None
+    lower, upper = text[1:-1].split(",")
+    no_bound = {"": 2, "inf": 1}
+    low = DAY + (
+        FOREVER
+        if lower == "inf"
+        else -2 * FOREVER
+        if lower == ""
+        else -FOREVER
+        if lower == "-inf"
+        else timedelta(minutes=float(lower))
+    )
+    high = DAY + (
+        no_bound[upper] * FOREVER if upper in no_bound else -FOREVER if upper == "-inf" else timedelta(minutes=float(upper))
+    )
+    if low > high or (low == high and text[0] + text[-1] != "[]"):
+        return None
+    return low, text[0] == "[", high, text[-1] == "]"
+
+
+def overlap(one: str | None, other: str | None) -> bool:
+    a, b = one and instants(one), other and instants(other)
+    if not a or not b:
+        return False
+    (low, low_in), (high, high_in) = max((a[0], not a[1]), (b[0], not b[1])), min((a[2], a[3]), (b[2], b[3]))
+    return low < high or (low == high and not low_in and high_in)
+
+
+def rivals_by_hand(check: Asked, version: str) -> set[tuple[str, str]]:
+    """Compare every row asked for with every row held, as the definition of the rule says."""
+    found = set()
+    for table in check.tables:
+        wanted = {"restaurant_id": check.restaurant_id, "resource_type": "table", "resource_id": table}
+        for held in check.held:
+            same = all(
+                value is not None and value == vars(held)[column]
+                for column, value in wanted.items()
+                if column in RULES[version].equality
+            )
+            counts = held.shadow is False or version == "strict"
+            replaced = None not in (held.booking_id, check.booking_id) and (
+                (held.booking_id, held.resource_type, held.resource_id) == (check.booking_id, "table", table)
+            )
+            if same and counts and not replaced and overlap(held.window, check.window):
+                found.add((table, held.name))
+    return found
+
+
+def replayed(checks: list[Asked], version: str = "v12") -> list[set[tuple[str, str]]]:
+    """Replay many checks in one store; return the rivals of each."""
+    rows = [check.apart(f"#{i}").row() for i, check in enumerate(checks)]
+    with closing(planted(checks=rows)) as con, replay.under(con, version):
+        rivals = con.execute("select check_id, resource_id, allocation_id from rivals").fetchall()
+        verdicts = dict(con.execute("select check_id, replayed_verdict from verdicts").fetchall())
+    assert len(set(rivals)) == len(rivals), "a rival was found twice"
+    found: list[set[tuple[str, str]]] = [set() for _ in checks]
+    for check_id, table, rival in rivals:
+        found[int(check_id[1:])].add((table.removesuffix(check_id), rival))
+    assert verdicts == {f"#{i}": "conflict" if rivals else "clear" for i, rivals in enumerate(found)}
+    return found
+
+
+def told_apart(checks: list[Asked], one: list[Any], other: list[Any]) -> list[tuple[Asked, Any, Any]]:
+    """Return the checks of which two answers differ, for a failure that can be read."""
+    return [case for case in zip(checks, one, other, strict=True) if case[1] != case[2]]
+
+
+class TestProperties:
+    @pytest.mark.parametrize("version", RULES)
+    @IN_BATCHES
+    @given(batches())
+    def test_replay_equals_brute_force(self, version: str, checks: list[Asked]) -> None:
+        assert not told_apart(checks, replayed(checks, version), [rivals_by_hand(check, version) for check in checks])
+
+    @IN_BATCHES
+    @given(st.lists(st.tuples(WINDOWS, WINDOWS), min_size=80, max_size=150))
+    def test_symmetric_in_the_pair(self, pairs: list[tuple[str, str]]) -> None:
+        there = [Asked("c", asked, (Held("a", held),)) for asked, held in pairs]
+        back = [Asked("c", held, (Held("a", asked),)) for asked, held in pairs]
+        assert not told_apart(there, replayed(there), replayed(back))
+
+    @IN_BATCHES
+    @given(batches(), st.integers(-100_000, 100_000))
+    def test_shifting_all_times_changes_nothing(self, checks: list[Asked], minutes: int) -> None:
+        def moved(check: Asked) -> Asked:
+            held = tuple(replace(one, window=one.window and shifted(one.window, minutes)) for one in check.held)
+            return replace(check, window=shifted(check.window, minutes), held=held)
+
+        assert not told_apart(checks, replayed(checks), replayed([moved(check) for check in checks]))
+
+    @IN_BATCHES
+    @given(batches(), st.integers(0, 4))
+    def test_removing_an_allocation_never_adds_a_rival(self, checks: list[Asked], gone: int) -> None:
+        fewer = [replace(check, held=(*check.held[:gone], *check.held[gone + 1 :])) for check in checks]
+        for before, after, check in zip(replayed(checks), replayed(fewer), checks, strict=True):
+            removed = {held.name for held in check.held[gone : gone + 1]}
+            assert after == {(table, rival) for table, rival in before if rival not in removed}
+
+
+def test_attempted_rows_stand_in_for_a_request_that_is_not_in_the_snapshot() -> None:
+    attempted = [{"resource_type": "merge_group", "resource_id": "T", "window": window("[5,8)")}]
+    told = story("a1 [0,10) firm type:merge_group · a2 [0,10) firm · c1 [5,8) refused").snapshot()
+    told["request"] = {"restaurant_id": "R"}
+    con = planted(
+        checks=[REFUSED.row(snapshot_data=json.dumps(told), conflict_details=json.dumps(OVERLAP | {"attempted": attempted}))]
+    )
+    check = replay.check(con, "c1")
+    assert [(r.resource_type, r.source) for r in check.requests] == [("merge_group", "attempted")]
+    assert [(c.rival.allocation_id, c.rival.kind) for c in check.conflicts] == [("a1", "merge_group")]

@@ -1,0 +1,195 @@
+"""The read of PostgreSQL: what it refuses, in which words, and that it can neither change nor miss anything."""
+
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import database
+from psycopg.conninfo import make_conninfo
+
+from analysis import lab, query, source
+from analysis.model import SourceError
+
+SECRET = "hunter2secret"
+IDEMPOTENCY_SHAPE = """
+create table booking_confirmation_results (
+    booking_id uuid, hold_id uuid unique, restaurant_id uuid, idempotency_key text, table_ids uuid[],
+    assignment_window tstzrange, created_at timestamptz default timezone('utc', now()), actor_id uuid, metadata jsonb,
+    primary key (booking_id, idempotency_key))"""
+RENAME = "alter table booking_confirmation_results rename"
+RETYPE = "alter table booking_confirmation_results alter"
+
+
+@pytest.fixture
+def system(server: str) -> Iterator[str]:
+    """Yield the owner's DSN of the documented system without any rows."""
+    with database(server, "forensics_source") as dsn:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for name in ("schema", "migration_up", "reader"):
+                conn.execute(query.text(f"postgres/{name}"))
+        yield dsn
+
+
+@pytest.fixture
+def tenant(system: str) -> Iterator[str]:
+    """Yield the DSN of a role that may select, and that row-level security filters."""
+    role = "forensics_test_tenant"
+    with psycopg.connect(system, autocommit=True) as conn:
+        conn.execute(f"create role {role} login in role service_role".encode())
+        conn.execute(f"grant select on all tables in schema public to {role}".encode())
+        yield make_conninfo(system, user=role)
+        conn.execute(f"drop owned by {role}; drop role {role}".encode())
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
+    """Yield the DSN of a server of its own that asks every role but its owner for a password."""
+    with lab.serve() as dsn, psycopg.connect(dsn, autocommit=True) as conn:
+        conn.execute(f"create role alice login password '{SECRET}'".encode())
+        [(hba,)] = conn.execute("show hba_file").fetchall()
+        rules = Path(hba).read_text()
+        Path(hba).write_text(f"local all alice scram-sha-256\n{rules}")
+        conn.execute("select pg_reload_conf()")
+        yield dsn
+
+
+def read(dsn: str, statement: str = "select count(*) from booking_confirmation_results") -> None:
+    with source.snapshot(dsn) as connection:
+        source.shape(connection)
+        connection.execute(statement.encode())
+
+
+def refusal(dsn: str, statement: str = "select count(*) from booking_confirmation_results") -> str:
+    """Return the one line with which a read is refused, which never shows the password, nor does its traceback."""
+    with pytest.raises(SourceError) as caught:
+        read(dsn, statement)
+    told = str(caught.value)
+    assert "\n" not in told
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    {
+        "no DSN": ("hunter2secret", "the DSN cannot be read"),
+        "unknown option": (f"host=127.0.0.1 port=1 passwort={SECRET}", "the DSN cannot be read"),
+        "broken escape": ("postgresql://u:hunter2%zz@127.0.0.1:1/x", "the DSN cannot be read"),
+        "@ in the password": ("postgresql://u:x@hunter2@127.0.0.1:1/x", "written as %40"),
+        "/ in the password": ("postgresql://u:x/hunter2@127.0.0.1:1/x", "written as %40 or %2F"),
+        "nobody listens": (f"postgresql://u:{SECRET}@127.0.0.1:1/x", "Connection refused"),
+        "no such host": (f"postgresql://u:{SECRET}@nowhere.invalid/x", "nowhere.invalid"),
+        "no such socket": (f"host=/nonexistent user=u password={SECRET}", "/nonexistent"),
+    }.values(),
+)
+def test_a_source_that_cannot_be_reached(dsn: str, told: str) -> None:
+    assert told in refusal(dsn)
+
+
+def test_a_wrong_password_a_missing_one_and_an_unknown_role(guarded: str) -> None:
+    assert 'password authentication failed for user "alice"' in refusal(
+        make_conninfo(guarded, user="alice", password="hunter22")
+    )
+    assert "no password supplied" in refusal(make_conninfo(guarded, user="alice"))
+    assert 'role "nobody" does not exist' in refusal(make_conninfo(guarded, user="nobody", password=SECRET))
+    right = refusal(make_conninfo(guarded, user="alice", password=SECRET))
+    assert right == "no table booking_confirmation_results on the search path: is this the booking database?"
+
+
+def test_the_reader_reads_the_documented_system(system: str) -> None:
+    with source.snapshot(lab.reader_dsn(system)) as connection:
+        assert source.shape(connection) == "audit"
+        assert connection.execute("select current_user").fetchone() == ("forensics_reader",)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    {
+        "gone": ("drop table booking_confirmation_results", "no table booking_confirmation_results on the search path"),
+        "idempotency": (f"drop table booking_confirmation_results; {IDEMPOTENCY_SHAPE}", "has the idempotency shape"),
+        "a column lacks": (f"{RENAME} confirmed to ok", "confirmed: expected boolean, found nothing"),
+        "a column differs": (f"{RETYPE} snapshot_data type text", "snapshot_data: expected jsonb, found text"),
+        "two at once": (
+            f"{RENAME} confirmed to ok; {RETYPE} conflict_details type json",
+            "confirmed: expected boolean, found nothing; conflict_details: expected jsonb, found json",
+        ),
+    }.values(),
+)
+def test_an_evidence_table_of_another_shape(system: str, change: str, told: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute(change.encode())
+    assert told in refusal(system)
+
+
+@pytest.mark.parametrize("type_", ["bigint", "text"])
+def test_a_booking_id_of_any_type_is_the_audit_shape(system: str, type_: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute('drop policy "Tenant service role" on booking_confirmation_results')
+        conn.execute(f"{RETYPE} booking_id type {type_} using null".encode())
+    read(system)
+
+
+def test_a_table_that_is_missing_is_named(system: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute("drop table allocations cascade")
+    assert refusal(system, query.text("capture/allocations")).startswith('relation "allocations" does not exist')
+
+
+@pytest.mark.parametrize("setting", ["", "-c app.restaurant_id=00000000-0000-4000-8000-000000000001"])
+def test_a_role_that_would_see_a_part_is_refused_not_served(tenant: str, setting: str) -> None:
+    told = refusal(make_conninfo(tenant, options=setting))
+    assert "role forensics_test_tenant would not see every row" in told
+    assert "row-level security filters booking_confirmation_results" in told
+    assert "Use forensics_reader (sql/postgres/reader.sql)" in told
+
+
+def test_a_role_that_may_not_select_is_told_which_may(tenant: str) -> None:
+    told = refusal(tenant, "select * from pg_authid")
+    assert told.startswith("role forensics_test_tenant may not read the source: permission denied for table pg_authid")
+    assert "Use forensics_reader" in told
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "insert into restaurants values (gen_random_uuid(), 'x', 'UTC')",
+        "delete from allocations",
+        "create table x ()",
+        "select nextval('booking_confirmation_results_id_seq')",
+        "select * from restaurants for update",
+    ],
+)
+def test_no_write_gets_through_even_for_the_owner(system: str, statement: str) -> None:
+    assert "in a read-only transaction" in refusal(system, statement)
+
+
+def test_a_transaction_cannot_be_made_writable_again(system: str) -> None:
+    assert "must be set before any query" in refusal(system, "set transaction read write")
+
+
+def test_every_read_sees_the_same_instant(system: str) -> None:
+    count = b"select count(*), current_setting('transaction_isolation') from restaurants"
+    with source.snapshot(lab.reader_dsn(system)) as connection:
+        before = connection.execute(count).fetchone()
+        with psycopg.connect(system) as other:
+            other.execute("insert into restaurants values (gen_random_uuid(), 'x', 'UTC')")
+        assert connection.execute(count).fetchone() == before == (0, "repeatable read")
+    with source.snapshot(lab.reader_dsn(system)) as connection:
+        assert connection.execute(count).fetchone() == (1, "repeatable read")
+
+
+def test_text_is_in_utc_and_iso_whatever_the_session_came_with(system: str) -> None:
+    dsn = make_conninfo(system, options="-c timezone=Asia/Kolkata -c datestyle=German")
+    with source.snapshot(dsn) as connection:
+        row = connection.execute("select '2025-11-15 18:00:00.000001+05:30'::timestamptz::text").fetchone()
+    assert row == ("2025-11-15 12:30:00.000001+00",)
+
+
+def test_the_settings_end_with_the_transaction(system: str) -> None:
+    """A transaction pooler hands the connection on to others."""
+    with source.snapshot(system) as connection:
+        connection.rollback()
+        connection.isolation_level = connection.read_only = None
+        assert connection.execute("show row_security").fetchone() == ("on",)
