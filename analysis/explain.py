@@ -92,7 +92,7 @@ def evidence(check: Check) -> dict[str, Any]:
         "basis": {
             "capture_id": check.capture_id,
             "captured_at": _iso(check.captured_at),
-            "scope": check.scope,
+            "scope": None if check.scope is None else str(check.scope),
             "snapshot_allocations": len(check.state),
             "rule_definition": check.rule.definition if check.rule else None,
         },
@@ -245,7 +245,7 @@ class _Teller:
         check = self.check
         if check.grade is Grade.NONE:
             return f"Evidence: none. No usable snapshot was recorded with this check (capture {check.capture_id})."
-        covers = f"covers this restaurant for {check.scope}" if check.scope else "does not say what it is complete for"
+        covers = f"covers this restaurant for {self.window(check.scope, day=True)}" if check.scope else "does not say what it is complete for"
         return (
             f"Evidence: {check.grade}. The check's own snapshot {covers} ({len(check.state)} allocations); "
             f"as read by capture {check.capture_id}."

@@ -196,7 +196,7 @@ class Check:
     grade: Grade
     rule: "Rule | None"
     recorded: Mapping[str, str | None]
-    scope: str | None
+    scope: Window | None
     hold_id: str | None
     requests: tuple[Allocation, ...]
     conflicts: tuple[Conflict, ...]

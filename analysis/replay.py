@@ -89,7 +89,9 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
             "message": row["message"],
             "detail": row["detail"],
         },
-        scope=row["scope_window"],
+        scope=None
+        if row["scope_window"] is None
+        else Window(row["scope_window"], row["scope_lower"], row["scope_upper"]),
         requests=tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id)),
         conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
         state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),

@@ -20,7 +20,7 @@ import analysis
 from analysis import capture, lab, query
 from analysis.model import SourceError, StoreError
 
-HOSTILE = 'O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {}'
+HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
 ANCHOR = "00000000-0000-4000-8000-000000000001"
 SOURCE_TABLES = {
     "checks": "booking_confirmation_results",

@@ -153,7 +153,7 @@ def test_a_notebook_shows_a_still_picture_or_a_live_one(evidence: duckdb.DuckDBP
     drawn = CHARTS["by day"](evidence)
     with alt.renderers.enable(alt.renderers.active):  # gives back what was chosen before
         chart.show("still")
-        assert drawn._repr_mimebundle_()[0]["image/svg+xml"] == svg(drawn)
+        assert drawn._repr_mimebundle_()["image/svg+xml"] == svg(drawn)
         chart.show("interactive")
         assert (alt.renderers.active, alt.renderers.options) == ("jupyter", {"offline": True})
 

@@ -72,7 +72,7 @@ REFUSED = Check(
     grade=Grade.COMPLETE,
     rule=RULES["v12"],
     recorded=NOTHING_SAID | {"sqlstate": OVERLAP[0], "message": OVERLAP[1]},
-    scope="[2025-11-15,2025-11-16)",
+    scope=Window('["2025-11-15 00:00:00+00","2025-11-16 00:00:00+00")', DAY, DAY + timedelta(days=1)),
     hold_id="h1",
     requests=(REQUEST,),
     conflicts=(conflict(),),
@@ -311,7 +311,7 @@ def hostile(text: str) -> Check:
         check_id=text,
         booking_id=text,
         restaurant_name=text,
-        scope=text,
+        scope=Window(text, None, None),
         recorded=dict.fromkeys(NOTHING_SAID, text),
         requests=(asked,),
         conflicts=(replace(conflict(held), requested=asked),),
@@ -324,7 +324,7 @@ def test_html_shows_hostile_text_and_obeys_none_of_it() -> None:
     assert read.tags <= {"div", "small", "strong", "table", "thead", "tbody", "tr", "th", "td", "pre"}
     assert read.attributes <= {"style"}
     assert read.text.count(HOSTILE) > 12
-    refused = replace(hostile(HOSTILE), conflicts=(), cause=Cause.OTHER_REFUSAL)
+    refused = replace(hostile(HOSTILE), conflicts=(), cause=Cause.OTHER_REFUSAL, replayed_verdict=Verdict.CLEAR)
     assert f"not over an overlap: {HOSTILE}." in Reader(Explanation(refused)._repr_html_()).text
 
 

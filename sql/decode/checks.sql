@@ -17,6 +17,8 @@ select
     w.window_lower as requested_lower,
     w.window_upper as requested_upper,
     scope."window" as scope_window,
+    scope.window_lower as scope_lower,
+    scope.window_upper as scope_upper,
     scope.lower_pos as scope_lower_pos,
     scope.upper_pos as scope_upper_pos,
     s.snapshot is not null as has_snapshot,
