@@ -117,7 +117,8 @@ def render_text(check: Check, data: Mapping[str, Any]) -> str:
 def render_html(check: Check, data: Mapping[str, Any]) -> str:
     """Tell the same in one HTML block; every text from the evidence is escaped."""
     told = _Teller(check)
-    colour = {"clear": "#0b6e4f", "conflict": "#b3261e", "unknown": "#6b5b00"}[str(check.replayed_verdict)]
+    refused, rivals = check.recorded_verdict == "refused", bool(check.conflicts)
+    colour = "#b3261e" if rivals else "#6b5b00" if refused or check.replayed_verdict is Verdict.UNKNOWN else "#0b6e4f"
     parts = [
         f"<div><small>{escape(told.title())}</small></div>",
         f'<div><strong style="color:{colour}">{escape(told.headline())}</strong></div>',
@@ -238,7 +239,7 @@ class _Teller:
             start = _clock(alternative.window.lower, self.zone)
             how = f"seats {alternative.seats}" if alternative.shift_s == 0 else _shift(alternative.shift_s)
             told.append(f"{name} at {start} ({how})")
-        return "   ".join(told)
+        return " · ".join(told)
 
     def basis(self) -> str:
         """Say which evidence the answer rests on."""

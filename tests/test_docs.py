@@ -75,7 +75,7 @@ def rewrite() -> None:
 
 def _commands() -> set[str]:
     usage = cli._parser().format_help()
-    return set(re.findall(r"^    (\w+) ", usage, re.MULTILINE))
+    return set(re.findall(r"^    (\w+)\b", usage, re.MULTILINE))
 
 
 if __name__ == "__main__":

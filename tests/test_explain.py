@@ -278,7 +278,7 @@ def test_alternatives_are_told_by_table_and_shift() -> None:
     later = (fitting("19:00", 3600), fitting("16:00", -7200), fitting("20:25", 8700), fitting("18:00", 0, "T12", 6))
     assert (
         "What would have fitted then, each verified against the same state:\n  table T7 at 19:00 (1 h later)"
-        "   table T7 at 16:00 (2 h earlier)   table T7 at 20:25 (2 h 25 min later)   table T12 at 18:00 (seats 6)\n"
+        " · table T7 at 16:00 (2 h earlier) · table T7 at 20:25 (2 h 25 min later) · table T12 at 18:00 (seats 6)\n"
     ) in told(alternatives=later)
     assert "nothing on that day that this evidence can verify" in told(alternatives=())
     assert "fitted" not in told(alternatives=None)
