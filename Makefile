@@ -44,7 +44,7 @@ test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 # A new sample from a new lab, and the notebooks' outputs on it. Both are committed.
 sample: $(READY)

@@ -246,11 +246,13 @@ class _Teller:
         check = self.check
         if check.grade is Grade.NONE:
             return f"Evidence: none. No usable snapshot was recorded with this check (capture {check.capture_id})."
-        covers = f"covers this restaurant for {self.window(check.scope, day=True)}" if check.scope else "does not say what it is complete for"
-        return (
-            f"Evidence: {check.grade}. The check's own snapshot {covers} ({len(check.state)} allocations); "
-            f"as read by capture {check.capture_id}."
+        covers = (
+            f"covers this restaurant for {self.window(check.scope, day=True)}"
+            if check.scope
+            else "does not say what it is complete for"
         )
+        held = "1 allocation" if len(check.state) == 1 else f"{len(check.state)} allocations"
+        return f"Evidence: {check.grade}. The check's own snapshot {covers} ({held}); as read by capture {check.capture_id}."
 
     def window(self, window: Window, *, day: bool = False) -> str:
         """Write a window as [18:00, 19:30) local time, with dates only where the reader needs them."""

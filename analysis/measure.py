@@ -66,7 +66,12 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) 
     """
     if not all(0 <= ttl < math.inf for ttl in ttls_s):
         raise ForensicsError("a TTL is a number of seconds from 0 up")
-    rows = con.table("lookups").select("lookup_key, epoch_us(checked_at), recorded_verdict").fetchall()
+    rows = (
+        con.table("lookups")
+        .order("lookup_key, checked_at, try_cast(check_id as bigint), check_id")
+        .select("lookup_key, epoch_us(checked_at), recorded_verdict")
+        .fetchall()
+    )
     keys = [[(at, verdict) for _, at, verdict in group] for _, group in groupby(rows, key=lambda row: row[0])]
     curve = [
         {"policy": policy, "ttl_s": ttl, "lookups": len(rows), **_walk(keys, ttl, policy)}

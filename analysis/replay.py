@@ -89,9 +89,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
             "message": row["message"],
             "detail": row["detail"],
         },
-        scope=None
-        if row["scope_window"] is None
-        else Window(row["scope_window"], row["scope_lower"], row["scope_upper"]),
+        scope=None if row["scope_window"] is None else Window(row["scope_window"], row["scope_lower"], row["scope_upper"]),
         requests=tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id)),
         conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
         state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),
@@ -119,6 +117,11 @@ _COPIED = (
 
 def _no_such_check(con: duckdb.DuckDBPyConnection, check_id: str) -> str:
     [extent] = query.rows(con, "replay/extent")
+    quarantined = con.execute(
+        "select reason, raw from quarantine where relation = 'checks' and key = $key", {"key": check_id}
+    ).fetchall()
+    if quarantined:
+        return f"check {check_id} is in quarantine: {quarantined[0][0]} ({quarantined[0][1]})"
     if extent["checks"] == 0:
         return f"no check {check_id}: the store holds no checks at all; the source's table was empty when it was captured"
     return (

@@ -21,7 +21,8 @@ def pytest_report_header() -> str:
 
 @contextmanager
 def database(server: str, name: str) -> Iterator[str]:
-    """Make an empty database on the server, yield its DSN, drop it in the end."""
+    """Make an empty database on the server, yield its DSN, drop it in the end; every worker of a run has its own."""
+    name = f"{name}_{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
     with psycopg.connect(server, autocommit=True) as conn:
         conn.execute(f'drop database if exists "{name}" with (force)'.encode())
         conn.execute(f'create database "{name}"'.encode())

@@ -7,10 +7,14 @@ with found as (
         r.key,
         null as item_no,
         count(c.check_id) as decoded,
-        0 as quarantined
+        count(q.key) as quarantined
     from (select distinct key from raw_checks) as r
     left join checks as c
         on c.check_id = r.key
+    left join quarantine as q
+        on q.relation = 'checks'
+        and q.key = r.key
+        and q.reason like 'checked_at %'
     group by r.key
 
     union all

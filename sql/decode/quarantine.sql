@@ -56,13 +56,32 @@ union all
 
 select
     'checks' as relation,
-    s.check_id as key,
+    check_id as key,
     null as item_no,
-    'requested window: ' || w.problem as reason,
+    'checked_at is not an instant of the years 1 to 9999' as reason,
+    checked_at as raw
+from snapshots
+where coalesce(year(try_cast(checked_at as timestamptz)) not between 1 and 9999, true)
+
+union all
+
+select
+    'checks' as relation,
+    said.check_id as key,
+    null as item_no,
+    said.what || ': ' || w.problem as reason,
     w.window_text as raw
-from snapshots as s
-inner join windows as w
-    on w.window_text = json_extract_string(s.snapshot.request."window", '$')
+from (
+    select check_id, 'requested window' as what, json_extract_string(snapshot.request."window", '$') as window_text
+    from snapshots
+    union
+    select check_id, 'scope' as what, json_extract_string(snapshot.scope."window", '$') as window_text
+    from snapshots
+    union
+    select check_id, 'attempted window' as what, json_extract_string(unnest(conflict.attempted)."window", '$') as window_text
+    from snapshots
+) as said
+inner join windows as w using (window_text)
 where w.problem is not null
 
 union all

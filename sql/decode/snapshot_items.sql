@@ -18,7 +18,8 @@ select
     item.restaurant_id as restaurant_id,
     item.resource_type as resource_type,
     item.resource_id as resource_id,
-    json_extract_string(item."window", '$') as window_text,
+    -- A list would read like a closed range once it is text.
+    if(json_type(item."window") = 'ARRAY', 'list ' || item."window", json_extract_string(item."window", '$')) as window_text,
     item.shadow as shadow_text,
     item.is_maintenance as is_maintenance_text,
     item.created_at as created_at_text,
