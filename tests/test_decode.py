@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from story import RAW, Asked, planted, story, window
 
 from analysis import query, replay
+from analysis.model import NotFoundError
 
 S18, S20 = "2025-11-15 18:00:00+00", "2025-11-15 20:00:00+00"
 
@@ -72,7 +73,7 @@ BAD_WINDOWS: dict[str, tuple[Any, str]] = {
     "text around": (f'x["{S18}","{S20}")', NOT_A_RANGE),
     "no brackets": (f'"{S18}","{S20}"', NOT_A_RANGE),
     "number": (1763229600, NOT_A_RANGE),
-    "list": ([1763229600, 1763229601], NOT_AN_INSTANT),
+    "list": ([S18, S20], NOT_A_RANGE),
     "truth": (True, NOT_A_RANGE),
     "object of other keys": ({"lower": S18, "upper": S20}, NOT_A_RANGE),
     "object without end": ({"start": S18}, NOT_A_RANGE),
@@ -341,3 +342,25 @@ def test_the_newest_version_of_a_check_counts() -> None:
 def test_stories_are_planted_in_the_columns_that_a_capture_writes(evidence: duckdb.DuckDBPyConnection) -> None:
     for relation, columns in RAW.items():
         assert evidence.table(f"raw_{relation}").columns == ["capture_id", "key", *columns]
+
+
+@pytest.mark.parametrize("instant", ["infinity", "-infinity", "12025-11-15 18:00:00+00", "0044-03-15 12:00:00+00 BC"])
+def test_a_check_at_an_instant_that_no_calendar_here_knows_is_set_aside(instant: str) -> None:
+    con = planted(checks=[GOOD.row(), GOOD.row(key="odd", checked_at=instant)])
+    assert [check_id for (check_id,) in con.execute("select check_id from checks").fetchall()] == ["good"]
+    assert query.frame(con, "assert/rows_accounted_for").is_empty()
+    with pytest.raises(NotFoundError, match="odd is in quarantine: checked_at is not an instant of the years 1 to 9999"):
+        replay.check(con, "odd")
+
+
+@pytest.mark.parametrize(
+    ("what", "said"), [("scope", "scope"), ("request", "requested window"), ("attempted", "attempted window")]
+)
+def test_every_window_that_cannot_be_read_is_in_quarantine(what: str, said: str) -> None:
+    snapshot, conflict = GOOD.snapshot(), {"sqlstate": "23P01", "attempted": [{"resource_id": "t1", "window": "then"}]}
+    if what != "attempted":
+        snapshot[what]["window"] = "then"
+        conflict["attempted"] = []
+    con = planted(checks=[GOOD.row(snapshot_data=json.dumps(snapshot), conflict_details=json.dumps(conflict))])
+    [(reason, raw)] = con.execute("select reason, raw from quarantine").fetchall()
+    assert (reason, raw) == (f"{said}: window is not a range", "then")
