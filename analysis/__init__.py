@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis import capture, decode, measure, query, reconstruct, replay
 from analysis.explain import Explanation
-from analysis.model import ForensicsError
+from analysis.model import ForensicsError, StoreError
 
 __all__ = [
     "ForensicsError",
@@ -35,6 +35,7 @@ def derive(con: duckdb.DuckDBPyConnection) -> None:
     reconstruct.run(con)
     replay.run(con)
     measure.run(con)
+    con.execute("create or replace table derivation as select $digest as digest", {"digest": query.digest()})
 
 
 def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
@@ -47,6 +48,11 @@ def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     con = capture.connect(path)
     if path.is_dir():
         derive(con)
+    elif con.execute("select count(*) from duckdb_tables() where table_name = 'derivation'").fetchall() == [(0,)] or (
+        con.execute("select digest from derivation").fetchall() != [(query.digest(),)]
+    ):
+        con.close()
+        raise StoreError(f"{path} was derived by another version of this kit: capture into it again, which derives it anew")
     return con
 
 

@@ -7,7 +7,7 @@ from string import ascii_uppercase
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from analysis.model import Allocation, Cause, Check, Conflict, Grade, Rule, Verdict, Window
+from analysis.model import Allocation, Cause, Check, Conflict, Grade, NearMiss, Rule, Verdict, Window
 
 # Request is C, as in the story; rivals take the other letters.
 _RIVAL_NAMES = ascii_uppercase.replace("C", "")
@@ -87,6 +87,34 @@ def evidence(check: Check) -> dict[str, Any]:
         else [
             {"resource_id": a.resource_id, "window": str(a.window), "shift_s": a.shift_s, "seats": a.seats}
             for a in check.alternatives
+        ],
+        "near_misses": [
+            {
+                "allocation_id": miss.allocation.allocation_id,
+                "booking_id": miss.allocation.booking_id,
+                "resource_id": miss.allocation.resource_id,
+                "window": str(miss.allocation.window),
+                "side": miss.side,
+                "gap_s": miss.gap_s,
+            }
+            for miss in check.near_misses
+        ],
+        "timeline": [
+            {
+                "role": role,
+                "allocation_id": a.allocation_id,
+                "booking_id": a.booking_id,
+                "resource_type": a.resource_type,
+                "resource_id": a.resource_id,
+                "window": str(a.window),
+                "shadow": a.shadow,
+                "source": a.source,
+            }
+            for role, a in (
+                *(("request", request) for request in check.requests),
+                *(("rival", conflict.rival) for conflict in check.conflicts),
+                *(("held", held) for held in check.state if held.allocation_id not in _rival_ids(check)),
+            )
         ],
         "cannot_see": _cannot_see(check),
         "basis": {
@@ -169,6 +197,11 @@ class _Teller:
                 return "Refused, and rightly so." if refused else "Confirmed, and rightly so: nothing stood in the way."
             case Cause.RIVAL_COMMITTED_MEANWHILE:
                 return "Refused, though its own snapshot shows nothing in the way: the rival was not committed yet."
+            case Cause.OVERLAP_BELOW_A_MILLISECOND:
+                return "Refused by the rule, over less than a millisecond: the overlap may be an artefact of a writer's clock."
+            case Cause.DECIDED_UNDER_ANOTHER_RULE:
+                other = check.recorded["constraint"] or check.recorded["message"]
+                return f"Refused under another rule, {other}; the rule in force finds nothing in the way."
             case Cause.RIVAL_NOT_IN_EVIDENCE:
                 return "Refused; by whom, this store cannot tell."
             case Cause.CONFIRMED_OVER_CONFLICT:
@@ -194,6 +227,8 @@ class _Teller:
             lines += self._rival(name, conflict)
         if check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
+        if check.recorded_verdict == "confirmed" and not check.conflicts:
+            lines += [self._near_miss(miss) for miss in check.near_misses]
         if check.cause is Cause.RIVAL_COMMITTED_MEANWHILE:
             lines.append("PostgreSQL waits for rivals that are not committed yet; a snapshot cannot show them.")
         return lines
@@ -214,6 +249,12 @@ class _Teller:
             f"and {self.window(requested.window)} and {self.window(rival.window)} share"
             f" {self.window(conflict.overlap)}: {length}.",
         ]
+
+    def _near_miss(self, miss: NearMiss) -> str:
+        held = miss.allocation
+        touches = "touches it" if miss.gap_s == 0 else f"lies {_hours(miss.gap_s)} {miss.side} it"
+        whose = f"booking {held.booking_id}" if held.booking_id else held.kind
+        return f"Nearest {miss.side}: {whose}, {_resource(held)}, {self.window(held.window)}, {touches}."
 
     def _rule(self, rule: Rule) -> str:
         since = f"in force since {rule.valid_from:%d %b %Y %H:%M} UTC" if rule.valid_from else "replayed as if in force"
@@ -271,6 +312,10 @@ class _Teller:
 
     def _instant(self, instant: datetime) -> str:
         return f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"[:-3]
+
+
+def _rival_ids(check: Check) -> set[str | None]:
+    return {conflict.rival.allocation_id for conflict in check.conflicts}
 
 
 def _said(check: Check) -> tuple[str | None, str | None]:
@@ -361,14 +406,20 @@ def _length(seconds: float | None) -> str:
         return "without end"
     if seconds == 0:
         return "a single instant"
+    if seconds < 0.001:
+        return f"{seconds * 1_000_000:.0f} microseconds"
     minutes, rest = divmod(seconds, 60)
     return f"{seconds:g} s" if rest else f"{minutes:.0f} minute{'' if minutes == 1 else 's'}"
 
 
 def _shift(seconds: float) -> str:
+    return f"{_hours(seconds)} {'later' if seconds > 0 else 'earlier'}"
+
+
+def _hours(seconds: float) -> str:
     hours, minutes = divmod(abs(seconds) / 60, 60)
     parts = [f"{hours:g} h"] * (hours > 0) + [f"{minutes:g} min"] * (minutes > 0)
-    return f"{' '.join(parts)} {'later' if seconds > 0 else 'earlier'}"
+    return " ".join(parts)
 
 
 def _iso(instant: datetime | None) -> str | None:

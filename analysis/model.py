@@ -50,8 +50,10 @@ class Verdict(StrEnum):
 class Cause(StrEnum):
     """Why the recorded and the replayed verdict are as they are; every check has exactly one.
 
-    A refusal whose recorded reason is no overlap has that reason as its cause, whatever the replay finds. The last three
-    are also the reasons for an unknown verdict.
+    A refusal whose recorded reason is no overlap has that reason as its cause, whatever the replay finds. Decided under
+    another rule: the recorded constraint is an overlap rule, but not the one in force. Below a millisecond: all that is
+    shared is shorter than the precision of writers in JavaScript, so the overlap may be theirs. The last three are also
+    the reasons for an unknown verdict.
 
     Codes are stored and printed in JSON; :attr:`words` is what people read.
     """
@@ -59,6 +61,8 @@ class Cause(StrEnum):
     AGREED = "agreed"
     RIVAL_COMMITTED_MEANWHILE = "rival_committed_meanwhile"
     RIVAL_NOT_IN_EVIDENCE = "rival_not_in_evidence"
+    DECIDED_UNDER_ANOTHER_RULE = "decided_under_another_rule"
+    OVERLAP_BELOW_A_MILLISECOND = "overlap_below_a_millisecond"
     UNIQUE_VIOLATION = "unique_violation"
     DEADLOCK = "deadlock"
     SERIALIZATION_FAILURE = "serialization_failure"
@@ -79,6 +83,8 @@ _CAUSE_WORDS = {
     Cause.AGREED: "agreed",
     Cause.RIVAL_COMMITTED_MEANWHILE: "rival committed while the check waited",
     Cause.RIVAL_NOT_IN_EVIDENCE: "rival not in evidence",
+    Cause.DECIDED_UNDER_ANOTHER_RULE: "decided under another rule",
+    Cause.OVERLAP_BELOW_A_MILLISECOND: "overlap below one millisecond",
     Cause.UNIQUE_VIOLATION: "unique violation",
     Cause.DEADLOCK: "deadlock",
     Cause.SERIALIZATION_FAILURE: "serialization failure",
@@ -174,6 +180,15 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class NearMiss:
+    """A firm neighbour on a requested resource; ``side`` is before or after, a ``gap_s`` of 0 means that they touch."""
+
+    allocation: Allocation
+    side: str
+    gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One recorded confirmation attempt with everything the store knows of it.
 
@@ -202,6 +217,7 @@ class Check:
     conflicts: tuple[Conflict, ...]
     state: tuple[Allocation, ...]
     alternatives: tuple[Alternative, ...] | None
+    near_misses: tuple[NearMiss, ...] = ()
 
 
 MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)

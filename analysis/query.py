@@ -1,6 +1,7 @@
 """The only reader of ``sql/``: finds a statement by name, runs it with bound parameters, names a relation after its file."""
 
 from functools import cache
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,15 @@ def text(name: str) -> str:
     True
     """
     return (_root() / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@cache
+def digest() -> str:
+    """Return a digest of every statement that derives relations: two stores with the same one have the same relations."""
+    files = sorted(
+        path for folder in ("decode", "reconstruct", "replay", "measure") for path in (_root() / folder).glob("*.sql")
+    )
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def frame(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> pl.DataFrame:

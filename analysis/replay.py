@@ -18,6 +18,7 @@ from analysis.model import (
     Check,
     Conflict,
     Grade,
+    NearMiss,
     NotFoundError,
     Rule,
     RuleError,
@@ -97,6 +98,9 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
             tuple(_alternative(r) for r in query.rows(con, "replay/alternatives", check_id=check_id))
             if refused_over_overlap
             else None
+        ),
+        near_misses=tuple(
+            NearMiss(_held(r), r["side"], r["gap_s"]) for r in query.rows(con, "replay/near_misses", check_id=check_id)
         ),
     )
 

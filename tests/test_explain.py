@@ -12,10 +12,12 @@ import duckdb
 import psycopg
 import pytest
 from conftest import database
+from story import planted, story
 
 import analysis
+from analysis import replay
 from analysis.explain import Explanation, local_zone, rival_names
-from analysis.model import RULES, Allocation, Alternative, Cause, Check, Conflict, Grade, Verdict, Window
+from analysis.model import RULES, Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
 OVERLAP = ("23P01", 'conflicting key value violates exclusion constraint "allocations_no_overlap"')
@@ -108,6 +110,14 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
         CLEAR | {"cause": Cause.RIVAL_COMMITTED_MEANWHILE},
         "Refused, though its own snapshot shows nothing in the way: the rival was not committed yet.",
     ),
+    "below a millisecond": (
+        {"cause": Cause.OVERLAP_BELOW_A_MILLISECOND},
+        "Refused by the rule, over less than a millisecond: the overlap may be an artefact of a writer's clock.",
+    ),
+    "another rule": (
+        CLEAR | {"cause": Cause.DECIDED_UNDER_ANOTHER_RULE, "recorded": NOTHING_SAID | {"constraint": "v11"}},
+        "Refused under another rule, v11; the rule in force finds nothing in the way.",
+    ),
     "rival gone": (CLEAR | {"cause": Cause.RIVAL_NOT_IN_EVIDENCE}, "Refused; by whom, this store cannot tell."),
     "over a conflict": (
         CONFIRMED | {"cause": Cause.CONFIRMED_OVER_CONFLICT},
@@ -157,6 +167,34 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
 def test_the_headline_says_both_verdicts_and_the_cause(changes: dict[str, Any], headline: str) -> None:
     assert told(**changes).splitlines()[1] == headline
     assert escape(headline) in Explanation(replace(REFUSED, **changes))._repr_html_()
+
+
+def test_a_confirmed_check_names_its_nearest_neighbours() -> None:
+    before, after = rival("17:00", "18:00"), rival("21:35", "22:00")
+    misses = (NearMiss(before, "before", 0.0), NearMiss(after, "after", 7500.0))
+    text = told(**CLEAR, **CONFIRMED, near_misses=misses)
+    assert f"Nearest before: booking {before.booking_id}, table {before.label}, [17:00, 18:00), touches it." in text
+    assert f"Nearest after: booking {after.booking_id}, table {after.label}, [21:35, 22:00), lies 2 h 5 min after it." in text
+    assert "Nearest" not in told(near_misses=misses)
+
+
+def test_the_timeline_lists_everything_once_with_its_role() -> None:
+    other = rival(allocation_id="a2")
+    data = Explanation(replace(REFUSED, state=(rival(), other))).data
+    assert [(bar["role"], bar["allocation_id"]) for bar in data["timeline"]] == [
+        ("request", None),
+        ("rival", rival().allocation_id),
+        ("held", "a2"),
+    ]
+
+
+def test_near_misses_are_the_nearest_firm_rows_of_other_bookings_on_the_same_table() -> None:
+    others = "a1 [0,1) firm · a2 [2,4) firm · a3 [4.5,5) shadow · own [3,5) firm by:B · a4 [8,9) firm · a5 [8,9) firm on:U"
+    con = planted(checks=[story(f"{others} · c1 [5,8)").row()])
+    assert [(m.allocation.allocation_id, m.side, m.gap_s) for m in replay.check(con, "c1").near_misses] == [
+        ("a2", "before", 60.0),
+        ("a4", "after", 0.0),
+    ]
 
 
 def test_every_cause_has_a_headline() -> None:

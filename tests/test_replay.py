@@ -172,6 +172,14 @@ CAUSES: dict[str, tuple[Asked, tuple[str, str, str | None, str]]] = {
         replace(ALONE, conflict=refusal("23P01", NO_OVERLAP)),
         ("clear", "rival_not_in_evidence", None, "complete"),
     ),
+    "refused by a rule of before the migration": (
+        replace(ALONE, conflict=refusal("23P01", RULES["v11"].name)),
+        ("clear", "decided_under_another_rule", None, "complete"),
+    ),
+    "refused over sixty microseconds": (
+        replace(story("a1 [0,5.000001) firm · c1 [5,8) refused"), conflict=refusal("23P01", NO_OVERLAP)),
+        ("conflict", "overlap_below_a_millisecond", None, "complete"),
+    ),
     "confirmed over a rival": (
         story("a1 [0,10) firm · c1 [5,8)"),
         ("conflict", "confirmed_over_conflict", None, "complete"),
@@ -411,7 +419,7 @@ class TestUnder:
         con = planted(checks=[replace(ALONE, name=name, conflict=said).row() for name, said in refusals.items()])
         with replay.under(con, "rollback"):
             found = con.execute("select cause from verdicts").fetchall()
-        assert found == [("rival_not_in_evidence",), ("deadlock",), ("other_refusal",)]
+        assert found == [("decided_under_another_rule",), ("deadlock",), ("other_refusal",)]
 
     def test_other_restaurants_are_looked_for_in_other_evidence(self) -> None:
         there = replace(LATER, restaurant_id="S", updated_at="2025-11-20 11:00:00+00")

@@ -5,6 +5,7 @@ with counted_rivals as (
     select
         check_id,
         count(*) filter (source in ('snapshot', 'other restaurant')) as rivals,
+        coalesce(bool_and(overlap_s > 0 and overlap_s < 0.001 and overlap_s is not null), false) as below_a_millisecond,
         count(*) filter (source = 'later evidence') as rivals_committed_meanwhile
     from rivals
     group by check_id
@@ -59,6 +60,7 @@ evidence as (
         r.rule,
         r.rule_version,
         coalesce(n.rivals, 0) as rivals,
+        coalesce(n.below_a_millisecond, false) as below_a_millisecond,
         coalesce(n.rivals_committed_meanwhile, 0) as rivals_committed_meanwhile,
         case
             when not c.has_snapshot or c.snapshot_problem is not null then 'none'
@@ -109,7 +111,8 @@ replayed as (
             when sqlstate = '40P01' then 'deadlock'
             when sqlstate = '40001' then 'serialization_failure'
             else 'other_refusal'
-        end as refusal
+        end as refusal,
+        coalesce(constraint_name, if(sqlstate = 'P0001', message, null)) as refused_by
     from evidence
 )
 
@@ -125,8 +128,10 @@ select
         when recorded_verdict = 'confirmed' then 'confirmed_over_conflict'
         when refusal = 'not recorded' and replayed_verdict = 'conflict' then 'agreed'
         when refusal = 'not recorded' then 'reason_not_recorded'
+        when replayed_verdict = 'conflict' and below_a_millisecond then 'overlap_below_a_millisecond'
         when replayed_verdict = 'conflict' then 'agreed'
         when rivals_committed_meanwhile > 0 then 'rival_committed_meanwhile'
+        when refused_by is not null and not list_contains(string_split(rule, ', '), refused_by) then 'decided_under_another_rule'
         else 'rival_not_in_evidence'
     end as cause,
     unknown_because,
