@@ -38,7 +38,7 @@ demo: $(READY)
 
 lab: $(READY)
 	@test -f $(DEMO)/evidence.duckdb || $(MAKE) demo
-	FORENSICS_STORE=$(CURDIR)/$(DEMO)/evidence.duckdb FORENSICS_CHARTS=interactive $(BIN)/jupyter lab notebooks
+	FORENSICS_STORE=$(CURDIR)/$(DEMO)/evidence.duckdb FORENSICS_CHARTS=interactive $(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 test: $(READY)
 	$(BIN)/ruff check .

@@ -95,16 +95,16 @@ def _reading(commands: Any, name: str, run: Any, help_text: str) -> argparse.Arg
 def _lab(args: argparse.Namespace) -> None:
     from analysis import lab  # needs the optional embedded PostgreSQL
 
+    # Without a handler of its own the signal would end us at once, and leave the server and its files behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with lab.serve() as dsn:
         print("Living through two months of bookings, then racing for tables: about half a minute", file=sys.stderr, flush=True)
         with tqdm(bar_format="{desc} ({elapsed})", disable=None, leave=False) as bar:
             lab.build(dsn, progress=bar.set_description_str)
         print(lab.reader_dsn(dsn), flush=True)
         print("Ctrl-C stops the server and removes its data.", file=sys.stderr, flush=True)
-        stopped = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         with suppress(KeyboardInterrupt):
-            stopped.wait()
+            threading.Event().wait()
 
 
 def _capture(args: argparse.Namespace) -> None:
