@@ -7,7 +7,7 @@ EXECUTE = $(BIN)/jupyter nbconvert --execute --ExecutePreprocessor.record_timing
           --KernelManager.transport_encryption=auto --log-level ERROR
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lab sample notebooks lock format clean
+.PHONY: demo test oracle lab sample notebooks lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x")'
@@ -45,6 +45,10 @@ test: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# The long campaign of test_oracle: 100,000 decisions put to PostgreSQL and to the replay.
+oracle: $(READY)
+	FORENSICS_ORACLE_CASES=25000 $(BIN)/pytest tests/test_oracle.py
 
 # A new sample from a new lab, and the notebooks' outputs on it. Both are committed.
 sample: $(READY)

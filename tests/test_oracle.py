@@ -1,5 +1,6 @@
 """PostgreSQL as the oracle: the same questions put to a real constraint and to the replay."""
 
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import analysis
 from analysis import explain, lab, replay
 from analysis.model import RULES, Rule
 
-CASES = 1_000  # for each rule
+CASES = int(os.environ.get("FORENSICS_ORACLE_CASES", "1000"))  # for each rule; make oracle asks for more
 
 # Every case has tables of its own, so that nothing needs to be taken away in between. A row that the rule, or the unique
 # key, does not let into the state is left out of the question.
