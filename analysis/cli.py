@@ -68,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     explain = _reading(commands, "explain", _explain, "one check, told: verdicts, rivals, why, what would have fitted")
     explain.add_argument("check_id", metavar="CHECK_ID")
 
-    state = _reading(commands, "state", _state, "who held what at an instant, and how sure that is")
+    state = _reading(
+        commands,
+        "state",
+        _state,
+        "the allocations that existed at an instant, whatever meal they are for, and how sure that is",
+    )
     state.add_argument("--restaurant", required=True, metavar="ID")
     state.add_argument("--at", required=True, type=_instant, metavar="TIME", help="like 2025-11-15T18:00:00Z")
 

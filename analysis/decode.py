@@ -13,9 +13,9 @@ RELATIONS = (
     "snapshot_allocations",
     "requests",
     "capacities",
-    "checks",
     "restaurants",
     "tables",
+    "checks",
 )
 """In the order in which each reads the ones before it."""
 

@@ -193,6 +193,8 @@ class _Teller:
         check = self.check
         refused = check.recorded_verdict == "refused"
         match check.cause:
+            case Cause.AGREED if refused and check.recorded["sqlstate"] is None and check.recorded["message"] is None:
+                return "Refused; no reason was recorded, but an overlap stood in the way and was reason enough."
             case Cause.AGREED:
                 return "Refused, and rightly so." if refused else "Confirmed, and rightly so: nothing stood in the way."
             case Cause.RIVAL_COMMITTED_MEANWHILE:
@@ -206,9 +208,12 @@ class _Teller:
                 return "Refused; by whom, this store cannot tell."
             case Cause.CONFIRMED_OVER_CONFLICT:
                 return "Confirmed over a conflict: the rule should have refused this one."
-            case Cause.OTHER_REFUSAL | Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE | Cause.UNIQUE_VIOLATION:
+            case Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE:
+                what = check.recorded["message"] or check.cause.words
+                return f"Refused in a race with another transaction, perhaps for the same table: {what}. No rival is named."
+            case Cause.OTHER_REFUSAL | Cause.UNIQUE_VIOLATION:
                 also = "; an overlap stood in the way as well" if check.replayed_verdict is Verdict.CONFLICT else ""
-                return f"Refused, and not over an overlap: {check.recorded['message'] or check.cause.words}{also}."
+                return f"Refused for another reason: {check.recorded['message'] or check.cause.words}{also}."
             case Cause.REASON_NOT_RECORDED:
                 return "Refused; no reason was recorded, and its own snapshot shows nothing in the way."
             case _:
@@ -220,9 +225,12 @@ class _Teller:
         check = self.check
         if not check.requests:
             return []
-        tables = " and ".join(_resource(request) for request in check.requests)
-        window = self.window(check.requests[0].window, day=True)
-        lines = [f"Let C be the request: {tables}, {window}."]
+        windows = {request.window: self.window(request.window, day=True) for request in check.requests}
+        asked = [
+            f"{' and '.join(_resource(request) for request in check.requests if request.window == window)}, {told}"
+            for window, told in windows.items()
+        ]
+        lines = [f"Let C be the request: {'; '.join(asked)}."]
         for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
         if check.conflicts and check.rule:
@@ -238,7 +246,7 @@ class _Teller:
         what = f"allocation {rival.allocation_id}" if rival.allocation_id else "an allocation whose id is not in evidence"
         whose = f" of booking {rival.booking_id}" if rival.booking_id else ""
         kind = "" if rival.kind == "booking" else f", a {rival.kind.replace('_', ' ')}"
-        since = f", {'shadow' if rival.shadow else 'firm'} since {self._instant(rival.since)}" if rival.since else ""
+        since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._instant(rival.since)}" if rival.since else ""
         same = _same(self.check.rule)
         firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only else ""
         length = _length(conflict.overlap_s)
@@ -300,7 +308,8 @@ class _Teller:
         if window.text == "empty":
             return "the empty window"
         lower = self._bound(window.lower, window.text.split(",")[0][1:], day=day)
-        upper = self._bound(window.upper, window.text.split(",")[-1][:-1], day=False)
+        days = {bound.astimezone(self.zone).date() for bound in (window.lower, window.upper) if bound is not None}
+        upper = self._bound(window.upper, window.text.split(",")[-1][:-1], day=day and len(days) == 2)
         return f"{window.text[0]}{lower}, {upper}{window.text[-1]}"
 
     def _bound(self, instant: datetime | None, text: str, *, day: bool) -> str:

@@ -76,7 +76,13 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         raise NotFoundError(_no_such_check(con, check_id))
     row = found[0]
     grade = Grade(row["grade"])
-    refused_over_overlap = row["recorded_verdict"] == "refused" and grade is Grade.COMPLETE
+    requests = tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id))
+    another_start_helps = (
+        row["recorded_verdict"] == "refused"
+        and row["cause"] not in (Cause.OTHER_REFUSAL, Cause.UNIQUE_VIOLATION)
+        and grade is Grade.COMPLETE
+        and all(r.window.length is not None and r.window.text[0] + r.window.text[-1] == "[)" for r in requests)
+    )
     return Check(
         **{name: row[name] for name in _COPIED},
         replayed_verdict=Verdict(row["replayed_verdict"]),
@@ -91,12 +97,12 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
             "detail": row["detail"],
         },
         scope=None if row["scope_window"] is None else Window(row["scope_window"], row["scope_lower"], row["scope_upper"]),
-        requests=tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id)),
+        requests=requests,
         conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
         state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),
         alternatives=(
             tuple(_alternative(r) for r in query.rows(con, "replay/alternatives", check_id=check_id))
-            if refused_over_overlap
+            if another_start_helps
             else None
         ),
         near_misses=tuple(

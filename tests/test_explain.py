@@ -125,31 +125,35 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "hold": (
         CLEAR | said("P0001", "hold expired") | {"cause": Cause.OTHER_REFUSAL},
-        "Refused, and not over an overlap: hold expired.",
+        "Refused for another reason: hold expired.",
     ),
     "hold and overlap": (
         said("P0001", "hold expired") | {"cause": Cause.OTHER_REFUSAL},
-        "Refused, and not over an overlap: hold expired; an overlap stood in the way as well.",
+        "Refused for another reason: hold expired; an overlap stood in the way as well.",
     ),
     "deadlock": (
         CLEAR | said("40P01", "deadlock detected") | {"cause": Cause.DEADLOCK},
-        "Refused, and not over an overlap: deadlock detected.",
+        "Refused in a race with another transaction, perhaps for the same table: deadlock detected. No rival is named.",
     ),
     "deadlock without words": (
         CLEAR | {"recorded": NOTHING_SAID, "cause": Cause.DEADLOCK},
-        "Refused, and not over an overlap: deadlock.",
+        "Refused in a race with another transaction, perhaps for the same table: deadlock. No rival is named.",
     ),
     "serialization": (
         CLEAR | said("40001", "could not serialize") | {"cause": Cause.SERIALIZATION_FAILURE},
-        "Refused, and not over an overlap: could not serialize.",
+        "Refused in a race with another transaction, perhaps for the same table: could not serialize. No rival is named.",
     ),
     "unique": (
         CLEAR | said("23505", "duplicate key") | {"cause": Cause.UNIQUE_VIOLATION},
-        "Refused, and not over an overlap: duplicate key.",
+        "Refused for another reason: duplicate key.",
     ),
     "no reason": (
         CLEAR | {"recorded": NOTHING_SAID, "cause": Cause.REASON_NOT_RECORDED},
         "Refused; no reason was recorded, and its own snapshot shows nothing in the way.",
+    ),
+    "no reason, but a rival": (
+        {"recorded": NOTHING_SAID},
+        "Refused; no reason was recorded, but an overlap stood in the way and was reason enough.",
     ),
     "no evidence": (unknown(Cause.EVIDENCE_MISSING), "Refused; whether rightly, cannot be told: evidence missing."),
     "bad evidence": (
@@ -207,7 +211,7 @@ def test_the_proof_of_a_refusal() -> None:
         "Refused, and rightly so.",
         "",
         "  Let C be the request: table T7, [Sat 15 Nov 18:00, 19:30).",
-        "  Let A be allocation a91e of booking 52d0: table T7, [17:30, 19:00), firm since 14 Nov 09:12:00.000"
+        "  Let A be allocation a91e of booking 52d0: table T7, [17:30, 19:00), firm, unchanged since 14 Nov 09:12:00.000"
         " (in the check's own snapshot).",
         "  C and A have the same restaurant, type and resource; neither is shadow;",
         "  and [18:00, 19:30) and [17:30, 19:00) share [18:00, 19:00): 60 minutes.",
@@ -363,7 +367,7 @@ def test_html_shows_hostile_text_and_obeys_none_of_it() -> None:
     assert read.attributes <= {"style"}
     assert read.text.count(HOSTILE) > 12
     refused = replace(hostile(HOSTILE), conflicts=(), cause=Cause.OTHER_REFUSAL, replayed_verdict=Verdict.CLEAR)
-    assert f"not over an overlap: {HOSTILE}." in Reader(Explanation(refused)._repr_html_()).text
+    assert f"for another reason: {HOSTILE}." in Reader(Explanation(refused)._repr_html_()).text
 
 
 def test_control_characters_reach_neither_terminal_nor_notebook() -> None:

@@ -141,7 +141,7 @@ DETAIL = (
     'conflicts with existing key (restaurant_id, resource_type, resource_id, "window")=(R, table, T, {}).'
 )
 NAMED = DETAIL.format(window("[5,8)"), window("[0,10)"))
-LATER = story("a9 [0,10) firm by:C · c [0,1)").held[0]
+LATER = replace(story("a9 [0,10) firm by:C · c [0,1)").held[0], updated_at="2025-11-20 11:59:59+00")
 
 
 def refusal(sqlstate: str | None, constraint: str | None = None, message: str = "", detail: str = "") -> dict[str, Any]:
@@ -276,13 +276,22 @@ class TestRivalsBeyondTheSnapshot:
         "other",
         [
             replace(LATER, updated_at="2025-11-20 12:02:00+00"),
+            replace(LATER, updated_at="2025-11-20 10:59:00+00"),
             replace(LATER, shadow=True),
             replace(LATER, window="[0,9)"),
             replace(LATER, resource_id="U"),
             replace(LATER, restaurant_id="S"),
             replace(LATER, booking_id="B"),
         ],
-        ids=["firm long after", "only a hold", "other window", "other table", "other restaurant", "the booking's own"],
+        ids=[
+            "firm long after",
+            "firm long before",
+            "only a hold",
+            "other window",
+            "other table",
+            "other restaurant",
+            "the booking's own",
+        ],
     )
     def test_never_seen(self, other: Held) -> None:
         found = self.cause(allocations=[other.row()])
@@ -431,6 +440,42 @@ class TestUnder:
         [conflict] = check.conflicts
         assert (conflict.rival.allocation_id, conflict.rival.source) == ("a9", "other restaurant")
         assert (check.replayed_verdict, check.grade) == (Verdict.CONFLICT, Grade.PARTIAL)
+
+    def test_what_an_earlier_check_saw_was_no_news_to_this_one(self) -> None:
+        earlier = replace(story("c0 [20,21)"), held=(LATER,), checked_at=CHECKED_AT - timedelta(milliseconds=1))
+        con = planted(checks=[earlier.row(), replace(ALONE, conflict=OVERLAP).row()], allocations=[LATER.row()])
+        assert replay.check(con, "c1").cause is Cause.RIVAL_NOT_IN_EVIDENCE
+
+
+UUID = "5f0c1a52-6d0e-4b9e-9a43-0d2f5a3c7b1e"
+
+
+def test_uuids_are_compared_not_their_spelling() -> None:
+    asked = replace(story(f"a1 [0,10) firm on:{UUID} · c1 [5,8)"), tables=(UUID.upper(),))
+    con = planted(checks=[asked.row()])
+    assert replay.check(con, "c1").cause is Cause.CONFIRMED_OVER_CONFLICT
+
+
+def test_a_writer_who_names_no_restaurant_still_names_its_table() -> None:
+    conflict = OVERLAP | {"attempted": [{"resource_type": "table", "resource_id": "T", "window": window("[5,8)")}]}
+    asked = replace(REFUSED, conflict=conflict, more={"request": None, "scope": None})
+    table = {"key": "T", "restaurant_id": "R", "table_number": "1", "capacity": "4", "active": "true"}
+    known = replay.check(planted(checks=[asked.row()], tables=[table]), "c1")
+    assert (known.restaurant_id, known.replayed_verdict, known.cause) == ("R", Verdict.CONFLICT, Cause.AGREED)
+    unknown = replay.check(planted(checks=[asked.row()]), "c1")
+    assert (unknown.replayed_verdict, unknown.cause) == (Verdict.UNKNOWN, Cause.EVIDENCE_MISSING)
+
+
+def test_a_scope_of_another_restaurant_says_nothing() -> None:
+    scope = {"restaurant_id": "S", "window": window("(,)")}
+    check = replay.check(planted(checks=[replace(story("c1 [5,8)"), more={"scope": scope}).row()]), "c1")
+    assert (check.replayed_verdict, check.grade, check.scope) == (Verdict.CLEAR, Grade.PARTIAL, None)
+
+
+def test_where_two_rules_forbid_it_each_rival_is_told_once() -> None:
+    check = replay.check(planted(checks=[replace(REFUSED, checked_at=MIGRATED_AT - timedelta(days=1)).row()]), "c1")
+    assert [conflict.rival.allocation_id for conflict in check.conflicts] == ["a1"]
+    assert check.rule is not None
 
 
 def test_every_cause_is_reached() -> None:

@@ -4,7 +4,7 @@
 select
     s.check_id,
     s.booking_id,
-    coalesce(s.snapshot.request.restaurant_id, s.snapshot.scope.restaurant_id) as restaurant_id,
+    coalesce(try_cast(said.restaurant_id as uuid)::varchar, said.restaurant_id) as restaurant_id,
     try_cast(s.checked_at as timestamptz) as checked_at,
     case try_cast(s.confirmed as boolean) when true then 'confirmed' when false then 'refused' end as recorded_verdict,
     s.conflict.sqlstate as sqlstate,
@@ -28,10 +28,27 @@ select
     s.conflict_bytes,
     s.capture_id
 from snapshots as s
+left join (
+    select
+        check_id,
+        coalesce(snapshot.request.restaurant_id, snapshot.scope.restaurant_id, asked.restaurant_id) as restaurant_id
+    from snapshots
+    left join (
+        -- A writer who names no restaurant still names its table.
+        select q.check_id, any_value(t.restaurant_id) as restaurant_id
+        from requests as q
+        inner join tables as t
+            on t.table_id = q.resource_id
+        group by q.check_id
+        having count(distinct t.restaurant_id) = 1
+    ) as asked using (check_id)
+) as said using (check_id)
 left join windows as w
     on w.window_text = json_extract_string(s.snapshot.request."window", '$')
 left join windows as scope
     on scope.window_text = json_extract_string(s.snapshot.scope."window", '$')
--- Polars and Python know the years 1 to 9999 only; a check at any other instant is in quarantine.
-where year(try_cast(s.checked_at as timestamptz)) between 1 and 9999
+    -- A scope of another restaurant says nothing about this request.
+    and coalesce(lower(s.snapshot.scope.restaurant_id) = lower(said.restaurant_id), true)
+-- Polars and Python know the years 1 to 9999 only, in any zone; a check at any other instant is in quarantine.
+where year(try_cast(s.checked_at as timestamptz)) between 2 and 9998
 order by checked_at, try_cast(s.check_id as bigint), s.check_id

@@ -58,10 +58,10 @@ select
     'checks' as relation,
     check_id as key,
     null as item_no,
-    'checked_at is not an instant of the years 1 to 9999' as reason,
+    'checked_at is not an instant of the years 2 to 9998' as reason,
     checked_at as raw
 from snapshots
-where coalesce(year(try_cast(checked_at as timestamptz)) not between 1 and 9999, true)
+where coalesce(year(try_cast(checked_at as timestamptz)) not between 2 and 9998, true)
 
 union all
 

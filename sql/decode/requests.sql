@@ -27,7 +27,7 @@ select
     s.check_id,
     s.source,
     s.resource_type,
-    s.resource_id,
+    coalesce(try_cast(s.resource_id as uuid)::varchar, s.resource_id) as resource_id,
     w."window",
     w.window_lower,
     w.window_upper,

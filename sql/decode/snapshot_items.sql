@@ -13,11 +13,12 @@ with items as (
 select
     check_id,
     item_no,
-    item.id as allocation_id,
-    item.booking_id as booking_id,
-    item.restaurant_id as restaurant_id,
+    -- PostgreSQL compares uuids, not their spelling.
+    coalesce(try_cast(item.id as uuid)::varchar, item.id) as allocation_id,
+    coalesce(try_cast(item.booking_id as uuid)::varchar, item.booking_id) as booking_id,
+    coalesce(try_cast(item.restaurant_id as uuid)::varchar, item.restaurant_id) as restaurant_id,
     item.resource_type as resource_type,
-    item.resource_id as resource_id,
+    coalesce(try_cast(item.resource_id as uuid)::varchar, item.resource_id) as resource_id,
     -- A list would read like a closed range once it is text.
     if(json_type(item."window") = 'ARRAY', 'list ' || item."window", json_extract_string(item."window", '$')) as window_text,
     item.shadow as shadow_text,

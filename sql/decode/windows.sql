@@ -113,12 +113,12 @@ select
             || coalesce('"' || window_upper::varchar || '"', upper_text)
             || if(upper_inc, ']', ')')
     end as "window",
-    -- Python and polars end with the year 9999; later instants are in the text and the place only.
+    -- Python and polars end with the year 9999, in some zones a day before; later instants are in the text and the place only.
     case
-        when problem is null and not is_empty and window_lower < '10000-01-01 00:00:00+00'::timestamptz then window_lower
+        when problem is null and not is_empty and window_lower < '9999-12-31 00:00:00+00'::timestamptz then window_lower
     end as window_lower,
     case
-        when problem is null and not is_empty and window_upper < '10000-01-01 00:00:00+00'::timestamptz then window_upper
+        when problem is null and not is_empty and window_upper < '9999-12-31 00:00:00+00'::timestamptz then window_upper
     end as window_upper,
     case when problem is null and not is_empty then lower_inc end as lower_inc,
     case when problem is null and not is_empty then upper_inc end as upper_inc,

@@ -91,6 +91,7 @@ proposed as (
     from capacities as k
     inner join meal
         on k.capacity >= meal.seats
+        and meal.window_lower > meal.checked_at
     anti join asked
         on asked.resource_id = k.table_id
     where k.check_id = $check_id

@@ -20,11 +20,12 @@ select
 from checks as c
 inner join verdicts as v using (check_id)
 left join rules as r
-    on r.rule = v.rule
+    on list_contains(string_split(v.rule, ', '), r.rule)
     and c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
     and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
 left join restaurants as p using (restaurant_id)
 left join captures as k using (capture_id)
 where c.check_id = $check_id
-order by r.rule
+-- Where two rules were in force at once, the one that forbids it is told.
+order by r.rule in (select n.rule from rivals as n where n.check_id = $check_id) desc, r.rule
 limit 1

@@ -13,4 +13,8 @@ left join tables as t
     on t.table_id = n.resource_id
     and n.resource_type = 'table'
 where n.check_id = $check_id
+-- Once, also where two rules forbid it or a snapshot lists it twice.
+qualify row_number() over (
+    partition by n.resource_type, n.resource_id, n.allocation_id, n."window" order by n.rule, n.source
+) = 1
 order by n.window_lower nulls first, n."window", n.resource_id, n.allocation_id

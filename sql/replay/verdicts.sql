@@ -15,7 +15,8 @@ counted_requests as (
     select
         check_id,
         min(lower_pos) as lower_pos,
-        max(upper_pos) as upper_pos
+        max(upper_pos) as upper_pos,
+        bool_and(source = 'request') as restaurant_is_said
     from requests
     group by check_id
 ),
@@ -82,6 +83,8 @@ evidence as (
             ) then 'evidence_undecodable'
             when q.check_id is null then 'evidence_missing'
             when coalesce(n.rivals, 0) > 0 then null
+            -- A request for no restaurant passes, as a null does; a foreign writer's silence may mean any.
+            when c.restaurant_id is null and r.same_restaurant and not q.restaurant_is_said then 'evidence_missing'
             when not r.replayable then 'rule_unknown'
             when b.entries is not null then 'evidence_undecodable'
             when c.scope_lower_pos > q.lower_pos or c.scope_upper_pos < q.upper_pos then 'evidence_missing'
