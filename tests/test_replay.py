@@ -442,8 +442,9 @@ class TestUnder:
         assert (check.replayed_verdict, check.grade) == (Verdict.CONFLICT, Grade.PARTIAL)
 
     def test_what_an_earlier_check_saw_was_no_news_to_this_one(self) -> None:
-        earlier = replace(story("c0 [20,21)"), held=(LATER,), checked_at=CHECKED_AT - timedelta(milliseconds=1))
-        con = planted(checks=[earlier.row(), replace(ALONE, conflict=OVERLAP).row()], allocations=[LATER.row()])
+        seen = replace(LATER, updated_at="2025-11-20 11:58:00+00")
+        earlier = replace(story("c0 [20,21)"), held=(seen,), checked_at=CHECKED_AT - timedelta(minutes=1))
+        con = planted(checks=[earlier.row(), replace(ALONE, conflict=OVERLAP).row()], allocations=[seen.row()])
         assert replay.check(con, "c1").cause is Cause.RIVAL_NOT_IN_EVIDENCE
 
 

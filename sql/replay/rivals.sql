@@ -81,7 +81,8 @@ elsewhere as (
 
 -- Named by PostgreSQL in the recorded error, yet firm nowhere in the check's own snapshot: it was committed while the
 -- check waited. The same key may have been held before or again later, by another: no transaction here stays open for
--- an hour, no check waits for a minute, and what earlier evidence had already seen was no news to this check.
+-- an hour, no check waits for a minute, and what earlier evidence had already seen was no news to this check. A check's
+-- instant is the start of its transaction: which of two snapshots is the later, checks close to each other cannot tell.
 named as (
     select
         q.check_id, q.resource_type, q.resource_id, q.rule,
@@ -109,7 +110,7 @@ named as (
         and not v.shadow
         and v.booking_id is distinct from q.booking_id
         and v.updated_at between q.checked_at - interval 1 hour and q.checked_at + interval 1 minute
-        and v.first_seen_at > q.checked_at
+        and v.first_seen_at > q.checked_at - interval 1 minute
     anti join in_snapshot as s
         on s.check_id = q.check_id
         and s.rule = q.rule
