@@ -128,7 +128,8 @@ _COPIED = (
 def _no_such_check(con: duckdb.DuckDBPyConnection, check_id: str) -> str:
     [extent] = query.rows(con, "replay/extent")
     quarantined = con.execute(
-        "select reason, raw from quarantine where relation = 'checks' and key = $key", {"key": check_id}
+        "select reason, raw from quarantine where relation = 'checks' and key = $key and reason like 'checked_at %'",
+        {"key": check_id},
     ).fetchall()
     if quarantined:
         return f"check {check_id} is in quarantine: {quarantined[0][0]} ({quarantined[0][1]})"

@@ -346,7 +346,8 @@ def test_stories_are_planted_in_the_columns_that_a_capture_writes(evidence: duck
 
 @pytest.mark.parametrize("instant", ["infinity", "-infinity", "12025-11-15 18:00:00+00", "0044-03-15 12:00:00+00 BC"])
 def test_a_check_at_an_instant_that_no_calendar_here_knows_is_set_aside(instant: str) -> None:
-    con = planted(checks=[GOOD.row(), GOOD.row(key="odd", checked_at=instant)])
+    other_fault = json.dumps({"attempted": [{"resource_id": "t1", "window": "then"}]})
+    con = planted(checks=[GOOD.row(), GOOD.row(key="odd", checked_at=instant, conflict_details=other_fault)])
     assert [check_id for (check_id,) in con.execute("select check_id from checks").fetchall()] == ["good"]
     assert query.frame(con, "assert/rows_accounted_for").is_empty()
     with pytest.raises(NotFoundError, match="odd is in quarantine: checked_at is not an instant of the years 2 to 9998"):
