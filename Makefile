@@ -7,7 +7,7 @@ EXECUTE = $(BIN)/jupyter nbconvert --execute --ExecutePreprocessor.record_timing
           --KernelManager.transport_encryption=auto --log-level ERROR
 
 .DELETE_ON_ERROR:
-.PHONY: demo test oracle lab sample notebooks lock format clean
+.PHONY: demo test oracle lab sample notebooks bench lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x")'
@@ -48,7 +48,7 @@ test: $(READY)
 
 # The long campaign of test_oracle: 100,000 decisions put to PostgreSQL and to the replay.
 oracle: $(READY)
-	FORENSICS_ORACLE_CASES=25000 $(BIN)/pytest tests/test_oracle.py
+	FORENSICS_ORACLE_CASES=12500 $(BIN)/pytest tests/test_oracle.py
 
 # A new sample from a new lab, and the notebooks' outputs on it. Both are committed.
 sample: $(READY)
@@ -63,6 +63,19 @@ sample: $(READY)
 
 notebooks: $(READY)
 	env -u FORENSICS_STORE -u FORENSICS_CHARTS $(EXECUTE) --to notebook --inplace notebooks/*.ipynb
+
+# How fast, beside what else could be used: each script in tests/bench prints its own table.
+bench: build/bench/venv/.installed
+	@set -e; for script in tests/bench/bench_*.py; do echo; echo "$$script"; $(dir $<)bin/python $$script; done
+
+build/bench/venv/.installed: requirements.lock tests/bench/requirements.txt pyproject.toml
+	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	@echo "Installing what requirements.lock and tests/bench/requirements.txt pin into $(@D)"
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements.lock
+	@# Without dependencies: one library declares ceilings for polars and pyarrow that it does not need.
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r tests/bench/requirements.txt
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --all-extras \

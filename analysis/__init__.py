@@ -12,20 +12,21 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analysis import capture, decode, measure, query, reconstruct, replay
-from analysis.explain import Explanation
-from analysis.model import ForensicsError, StoreError
+from analysis import capture, decode, explain, measure, query, reconstruct, replay
+from analysis.model import Cause, Check, ForensicsError, StoreError
 
 __all__ = [
     "ForensicsError",
     "changed_under",
     "checks",
     "derive",
+    "explain_causes",
     "explain_check",
     "extent",
     "matrix",
     "notebook",
     "open_store",
+    "pairs_under",
 ]
 
 
@@ -75,9 +76,33 @@ def extent(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     return query.frame(con, "replay/extent")
 
 
-def checks(con: duckdb.DuckDBPyConnection, *, conflicts: bool = False, disagreements: bool = False) -> pl.DataFrame:
-    """List the checks with both verdicts, cause and grade, oldest first; only conflicts or disagreements if asked."""
-    return query.frame(con, "replay/check_list", conflicts=conflicts, disagreements=disagreements)
+def checks(
+    con: duckdb.DuckDBPyConnection, booking_id: str | None = None, *, conflicts: bool = False, disagreements: bool = False
+) -> pl.DataFrame:
+    """List the checks, or those of one booking, with both verdicts, cause and grade, oldest first.
+
+    Only conflicts or disagreements if asked.
+    """
+    return query.frame(con, "replay/check_list", booking_id=booking_id, conflicts=conflicts, disagreements=disagreements)
+
+
+class Explanation:
+    """One check, explained: ``data`` for programs, ``str()`` for a terminal, and a block with a timeline in a notebook."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self.data = explain.evidence(check)
+
+    def __str__(self) -> str:
+        return explain.render_text(self.check, self.data)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        from analysis import chart  # Altair takes a second that only notebooks need
+
+        return explain.render_html(self.check, self.data, chart.svg(chart.timeline(self.check)))
 
 
 def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explanation:
@@ -85,10 +110,38 @@ def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explan
     return Explanation(replay.check(con, str(check_id)))
 
 
-def changed_under(con: duckdb.DuckDBPyConnection, version: str) -> pl.DataFrame:
-    """List the checks whose replayed verdict would have been another under the documented rule of this version."""
-    with replay.under(con, version):
+class Examples(dict[str, Explanation]):
+    """An explanation for each of several causes; in a notebook, with the words for the cause and what proves it."""
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f"<h4>{Cause(cause).words}</h4><p><em>Proof: {Cause(cause).proof}.</em></p>{told._repr_html_()}"
+            for cause, told in self.items()
+        )
+
+
+def explain_causes(con: duckdb.DuckDBPyConnection) -> Examples:
+    """Explain, for every cause for which recorded and replayed do not simply agree, the first check that has it."""
+    first = checks(con, disagreements=True).unique("cause", keep="first", maintain_order=True).sort("cause")
+    return Examples({row["cause"]: explain_check(con, row["check_id"]) for row in first.to_dicts()})
+
+
+def changed_under(con: duckdb.DuckDBPyConnection, rule: str) -> pl.DataFrame:
+    """List the checks whose replayed verdict would have been another under a rule, and why.
+
+    The rule is a documented one by its version (strict, v11, v12, rollback), or a file that holds a definition.
+    """
+    with replay.under(con, replay.named(rule)):
         return query.frame(con, "replay/changed")
+
+
+def pairs_under(con: duckdb.DuckDBPyConnection, rule: str) -> pl.DataFrame:
+    """List the pairs of allocations that stood at once and that a rule, or the rule now in force, refuses.
+
+    The rule is given as to :func:`changed_under`. Where ``refused`` and ``refused_in_force`` differ, one rule lets in what
+    the other does not.
+    """
+    return replay.pairs(con, replay.named(rule))
 
 
 def matrix(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:

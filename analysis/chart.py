@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import altair as alt
 import polars as pl
+import vl_convert
 
 from analysis.explain import local_zone, rival_names
 from analysis.model import Allocation, Check, Conflict, ForensicsError, Grade, Window
@@ -82,6 +83,12 @@ def timeline(check: Check) -> alt.TopLevelMixin:
     layers = [spans, overlaps, request, names, *_checked(check, view, offset)]
     step = {"step": 26} if rows else 60
     return _titled(alt.layer(*layers), _timeline_title(check), _timeline_subtitle(check, len(rows), tables), height=step)
+
+
+def svg(chart: alt.TopLevelMixin) -> str:
+    """Return a chart as the text of an SVG, the same bytes on every machine."""
+    drawn: str = vl_convert.vegalite_to_svg(chart.to_dict())
+    return drawn
 
 
 def hit_rate_by_day(by_day: pl.DataFrame) -> alt.TopLevelMixin:

@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     pull.set_defaults(run=_capture)
 
     checks = _reading(commands, "checks", _checks, "list checks with both verdicts and the cause")
+    checks.add_argument("--booking", metavar="ID", help="only those of this booking")
     checks.add_argument("--conflicts", action="store_true", help="only those with a rival")
     checks.add_argument("--disagreements", action="store_true", help="only those where recorded and replayed differ")
     checks.add_argument("--quarantine", action="store_true", help="list what could not be decoded instead")
@@ -78,8 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     state.add_argument("--at", required=True, type=_instant, metavar="TIME", help="like 2025-11-15T18:00:00Z")
 
     again = _reading(commands, "replay", _replay, "the recorded × replayed matrix by cause")
-    again.add_argument("--rule", metavar="NAME", help=f"replay under this rule instead: {', '.join(RULES)}")
-    again.add_argument("--verbose", action="store_true", help="list the checks that come out otherwise")
+    again.add_argument(
+        "--rule", metavar="NAME|FILE", help=f"replay under this rule instead: {', '.join(RULES)}, or a file with a definition"
+    )
+    again.add_argument("--verbose", action="store_true", help="list the checks and the pairs that come out otherwise")
 
     cache = _reading(commands, "cache", _cache, "what a cache of verdicts would have answered")
     cache.add_argument("--ttl", type=float, action="append", metavar="SECONDS", help="a point of the curve; repeatable")
@@ -138,7 +141,7 @@ def _checks(args: argparse.Namespace) -> None:
         if args.quarantine:
             _answer(args, {"quarantine": con.table("quarantine").pl().to_dicts()}, con.table("quarantine").pl())
             return
-        listed = analysis.checks(con, conflicts=args.conflicts, disagreements=args.disagreements)
+        listed = analysis.checks(con, args.booking, conflicts=args.conflicts, disagreements=args.disagreements)
         [extent] = query.rows(con, "replay/extent")
     _answer(args, {"checks": listed.to_dicts(), "quarantined": extent["quarantined"]}, listed)
 
@@ -164,20 +167,22 @@ def _state(args: argparse.Namespace) -> None:
 
 
 def _replay(args: argparse.Namespace) -> None:
+    rule = replay.named(args.rule) if args.rule else None
     with closing(analysis.open_store(args.store)) as con:
-        with replay.under(con, args.rule) if args.rule else nullcontext():
+        with replay.under(con, rule) if rule else nullcontext():
             matrix = analysis.matrix(con)
-            changed = query.frame(con, "replay/changed") if args.rule else None
+            changed = query.frame(con, "replay/changed") if rule else None
+        pairs = replay.pairs(con, rule).filter(pl.col("refused") != pl.col("refused_in_force")) if rule else None
         [extent] = query.rows(con, "replay/extent")
         in_force = con.execute("select distinct rule from verdicts where rule is not null order by rule").fetchall()
-    rule = args.rule or ", ".join(name for (name,) in in_force) or None
     if args.json:
         _print_json(
             {
-                "rule": rule,
+                "rule": args.rule or ", ".join(name for (name,) in in_force) or None,
                 "checks": extent["checks"],
                 "matrix": matrix.to_dicts(),
                 "changed": [] if changed is None else changed["check_id"].to_list(),
+                "pairs": [] if pairs is None else pairs.to_dicts(),
             }
         )
         return
@@ -185,10 +190,17 @@ def _replay(args: argparse.Namespace) -> None:
     print()
     for line in _off_diagonal(matrix):
         print(line)
-    if changed is not None:
-        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise")
+    if rule is not None and changed is not None and pairs is not None:
+        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise{_causes(changed)}")
         if args.verbose and len(changed):
             print(_table(changed))
+        refused = int(pairs["refused"].sum())
+        print(
+            f"{refused:,} pairs of allocations stood at once that {args.rule} refuses and the rule in force accepts, "
+            f"{len(pairs) - refused:,} the other way round"
+        )
+        if args.verbose and len(pairs):
+            print(_table(pairs.drop("refused_in_force")))
     if extent["checks"]:
         print(
             f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
@@ -276,6 +288,13 @@ def _off_diagonal(matrix: pl.DataFrame) -> list[str]:
         causes = " · ".join(f"{row['checks']:,} {Cause(row['cause']).words}" for row in cell.to_dicts())
         lines.append(f"{cell['checks'].sum():,} {recorded} {words[str(replayed)]}:   {causes}")
     return lines
+
+
+def _causes(changed: pl.DataFrame) -> str:
+    """Say in brackets to which verdict, and why, how many of the changed checks came."""
+    counted = changed.group_by("replayed_verdict", "cause").len().sort("len", "cause", descending=[True, False])
+    told = [f"{row['len']:,} {row['replayed_verdict']}: {Cause(row['cause']).words}" for row in counted.to_dicts()]
+    return f" ({' · '.join(told)})" if told else ""
 
 
 def _table(frame: pl.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """A check → evidence as data → the same told as text or HTML. Nothing here reads or writes anything."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from html import escape
@@ -16,24 +17,9 @@ _SOURCES = {
     "later evidence": "first seen after this check",
     "other restaurant": "held by another restaurant, seen in other evidence",
     "named by PostgreSQL": "known only from PostgreSQL's error",
+    "same request": "asked for in the same request",
+    "moved before commit": "in the check's own snapshot, moved out of the way before commit",
 }
-
-
-class Explanation:
-    """One check, explained: ``data`` for programs, ``str()`` for a terminal, and a block of its own in a notebook."""
-
-    def __init__(self, check: Check) -> None:
-        self.check = check
-        self.data = evidence(check)
-
-    def __str__(self) -> str:
-        return render_text(self.check, self.data)
-
-    def __repr__(self) -> str:
-        return str(self)
-
-    def _repr_html_(self) -> str:
-        return render_html(self.check, self.data)
 
 
 def evidence(check: Check) -> dict[str, Any]:
@@ -82,6 +68,7 @@ def evidence(check: Check) -> dict[str, Any]:
             }
             for c in check.conflicts
         ],
+        "to_clear": _to_clear(check),
         "alternatives": None
         if check.alternatives is None
         else [
@@ -142,8 +129,8 @@ def render_text(check: Check, data: Mapping[str, Any]) -> str:
     return "\n".join(_printable(line) for line in lines)
 
 
-def render_html(check: Check, data: Mapping[str, Any]) -> str:
-    """Tell the same in one HTML block; every text from the evidence is escaped."""
+def render_html(check: Check, data: Mapping[str, Any], timeline: str = "") -> str:
+    """Tell the same in one HTML block, under it a timeline drawn as SVG, if any; every text of the evidence is escaped."""
     told = _Teller(check)
     refused, rivals = check.recorded_verdict == "refused", bool(check.conflicts)
     colour = "#b3261e" if rivals else "#6b5b00" if refused or check.replayed_verdict is Verdict.UNKNOWN else "#0b6e4f"
@@ -167,6 +154,10 @@ def render_html(check: Check, data: Mapping[str, Any]) -> str:
         parts.append(f"<div>What would have fitted then: {escape(told.alternatives())}</div>")
     parts.append(f"<div><small>{escape(told.basis())}</small></div>")
     parts += [f"<div><small>Cannot be seen: {escape(limit)}.</small></div>" for limit in data["cannot_see"]]
+    if timeline:
+        # As an image of its own: nothing in it can run, and its ids meet no others on the page.
+        picture = b64encode(timeline.encode()).decode()
+        parts.append(f'<img alt="The tables around the request" src="data:image/svg+xml;base64,{picture}">')
     return _printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="\n")
 
 
@@ -206,12 +197,28 @@ class _Teller:
                 return f"Refused under another rule, {other}; the rule in force finds nothing in the way."
             case Cause.RIVAL_NOT_IN_EVIDENCE:
                 return "Refused; by whom, this store cannot tell."
+            case Cause.TRANSIENT_OVERLAP:
+                return "Confirmed, and rightly so: what overlapped was moved out of the way before commit."
+            case Cause.UNIQUE_VIOLATION_CALLED_OVERLAP:
+                return (
+                    "Refused as an overlap, yet nothing overlaps: the booking already held what it asked for, "
+                    "which is a unique violation."
+                )
+            case Cause.CONFIRMED_OVER_SHADOW | Cause.CONFIRMED_OVER_OTHER_TENANT | Cause.RULE_LOOSER_THEN:
+                return f"Confirmed by the rule in force; {check.rule and check.rule.name} refuses it: {check.cause.words}."
             case Cause.CONFIRMED_OVER_CONFLICT:
                 return "Confirmed over a conflict: the rule should have refused this one."
             case Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE:
                 what = check.recorded["message"] or check.cause.words
                 return f"Refused in a race with another transaction, perhaps for the same table: {what}. No rival is named."
-            case Cause.OTHER_REFUSAL | Cause.UNIQUE_VIOLATION:
+            case (
+                Cause.OTHER_REFUSAL
+                | Cause.UNIQUE_VIOLATION
+                | Cause.HOLD_NOT_LIVE
+                | Cause.POLICY_CHANGED
+                | Cause.PARTY_TOO_LARGE
+                | Cause.TABLE_OF_ANOTHER_RESTAURANT
+            ):
                 also = "; an overlap stood in the way as well" if check.replayed_verdict is Verdict.CONFLICT else ""
                 return f"Refused for another reason: {check.recorded['message'] or check.cause.words}{also}."
             case Cause.REASON_NOT_RECORDED:
@@ -233,8 +240,12 @@ class _Teller:
         lines = [f"Let C be the request: {'; '.join(asked)}."]
         for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
-        if check.conflicts and check.rule:
+        if check.cause is Cause.TRANSIENT_OVERLAP:
+            lines.append("The transaction deferred the rule, which then looks at what is left at commit.")
+        elif check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
+        if len(_to_clear(check) or ()) > 1:
+            lines.append(f"Each of the {len(check.conflicts)} alone stands in the way: all would have to go.")
         if check.recorded_verdict == "confirmed" and not check.conflicts:
             lines += [self._near_miss(miss) for miss in check.near_misses]
         if check.cause is Cause.RIVAL_COMMITTED_MEANWHILE:
@@ -244,8 +255,10 @@ class _Teller:
     def _rival(self, name: str, conflict: Conflict) -> list[str]:
         rival, requested = conflict.rival, conflict.requested
         what = f"allocation {rival.allocation_id}" if rival.allocation_id else "an allocation whose id is not in evidence"
+        if conflict.rival.kind == "request":
+            what = "another part of the request"
         whose = f" of booking {rival.booking_id}" if rival.booking_id else ""
-        kind = "" if rival.kind == "booking" else f", a {rival.kind.replace('_', ' ')}"
+        kind = "" if rival.kind in ("booking", "request") else f", a {rival.kind.replace('_', ' ')}"
         since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._instant(rival.since)}" if rival.since else ""
         same = _same(self.check.rule)
         firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only else ""
@@ -323,6 +336,18 @@ class _Teller:
         return f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"[:-3]
 
 
+def _to_clear(check: Check) -> list[str] | None:
+    """List the fewest allocations without which the check would have passed; null where the evidence cannot tell.
+
+    Each rival alone is reason enough, so that these are all of them. A request that is its own rival never passes.
+    """
+    in_the_way = [c.rival for c in check.conflicts if c.rival.source != "moved before commit"]
+    ids = {rival.allocation_id for rival in in_the_way if rival.allocation_id is not None}
+    if check.replayed_verdict is Verdict.UNKNOWN or any(rival.allocation_id is None for rival in in_the_way):
+        return None
+    return sorted(ids)
+
+
 def _rival_ids(check: Check) -> set[str | None]:
     return {conflict.rival.allocation_id for conflict in check.conflicts}
 
@@ -343,8 +368,8 @@ def _said(check: Check) -> tuple[str | None, str | None]:
 
 
 def _key(rule: Rule, allocation: Allocation) -> str:
-    values = [getattr(allocation, column) for column in rule.equality]
-    return ", ".join("null" if value is None else str(value) for value in (*values, allocation.window))
+    values = [getattr(allocation, column) for column in rule.columns]
+    return ", ".join("null" if value is None else {True: "t", False: "f"}.get(value, str(value)) for value in values)
 
 
 def _cannot_see(check: Check) -> list[str]:
@@ -352,7 +377,9 @@ def _cannot_see(check: Check) -> list[str]:
     limits = []
     if check.grade is not Grade.NONE:
         limits.append("allocations that were not committed when the snapshot was taken, unless later evidence shows them")
-    if check.grade is Grade.PARTIAL:
+    if check.requests and check.requests[0].source == "inferred":
+        limits.append("what was asked for: it is inferred from the booking's own allocations")
+    if check.grade is Grade.PARTIAL or (check.grade is Grade.INFERRED and check.scope is None):
         limits.append("whether the snapshot lists everything that stood in the way")
     if check.cause is Cause.RIVAL_NOT_IN_EVIDENCE:
         limits.append("a rival that was deleted or changed before any capture or other snapshot saw it")

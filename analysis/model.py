@@ -9,7 +9,7 @@ Errors
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -50,25 +50,31 @@ class Verdict(StrEnum):
 class Cause(StrEnum):
     """Why the recorded and the replayed verdict are as they are; every check has exactly one.
 
-    A refusal whose recorded reason is no overlap has that reason as its cause, whatever the replay finds. Decided under
-    another rule: the recorded constraint is an overlap rule, but not the one in force. Below a millisecond: all that is
-    shared is shorter than the precision of writers in JavaScript, so the overlap may be theirs. The last three are also
-    the reasons for an unknown verdict.
-
-    Codes are stored and printed in JSON; :attr:`words` is what people read.
+    A refusal whose recorded reason is no overlap has that reason as its cause, whatever the replay finds. The last three
+    are also the reasons for an unknown verdict. Codes are stored and printed in JSON; :attr:`words` is what people read,
+    :attr:`proof` the evidence that each rests on.
     """
 
     AGREED = "agreed"
     RIVAL_COMMITTED_MEANWHILE = "rival_committed_meanwhile"
     RIVAL_NOT_IN_EVIDENCE = "rival_not_in_evidence"
     DECIDED_UNDER_ANOTHER_RULE = "decided_under_another_rule"
+    TRANSIENT_OVERLAP = "transient_overlap"
     OVERLAP_BELOW_A_MILLISECOND = "overlap_below_a_millisecond"
     UNIQUE_VIOLATION = "unique_violation"
+    UNIQUE_VIOLATION_CALLED_OVERLAP = "unique_violation_called_overlap"
     DEADLOCK = "deadlock"
     SERIALIZATION_FAILURE = "serialization_failure"
+    HOLD_NOT_LIVE = "hold_not_live"
+    POLICY_CHANGED = "policy_changed"
+    PARTY_TOO_LARGE = "party_too_large"
+    TABLE_OF_ANOTHER_RESTAURANT = "table_of_another_restaurant"
     OTHER_REFUSAL = "other_refusal"
     REASON_NOT_RECORDED = "reason_not_recorded"
     CONFIRMED_OVER_CONFLICT = "confirmed_over_conflict"
+    CONFIRMED_OVER_SHADOW = "confirmed_over_shadow"
+    CONFIRMED_OVER_OTHER_TENANT = "confirmed_over_other_tenant"
+    RULE_LOOSER_THEN = "rule_looser_then"
     EVIDENCE_MISSING = "evidence_missing"
     EVIDENCE_UNDECODABLE = "evidence_undecodable"
     RULE_UNKNOWN = "rule_unknown"
@@ -76,35 +82,89 @@ class Cause(StrEnum):
     @property
     def words(self) -> str:
         """Return the cause as it is told."""
-        return _CAUSE_WORDS[self]
+        return _CAUSES[self][0]
+
+    @property
+    def proof(self) -> str:
+        """Return the evidence that proves it."""
+        return _CAUSES[self][1]
 
 
-_CAUSE_WORDS = {
-    Cause.AGREED: "agreed",
-    Cause.RIVAL_COMMITTED_MEANWHILE: "rival committed while the check waited",
-    Cause.RIVAL_NOT_IN_EVIDENCE: "rival not in evidence",
-    Cause.DECIDED_UNDER_ANOTHER_RULE: "decided under another rule",
-    Cause.OVERLAP_BELOW_A_MILLISECOND: "overlap below one millisecond",
-    Cause.UNIQUE_VIOLATION: "unique violation",
-    Cause.DEADLOCK: "deadlock",
-    Cause.SERIALIZATION_FAILURE: "serialization failure",
-    Cause.OTHER_REFUSAL: "refused for another reason than an overlap",
-    Cause.REASON_NOT_RECORDED: "refused, and no reason was recorded",
-    Cause.CONFIRMED_OVER_CONFLICT: "confirmed over a conflict",
-    Cause.EVIDENCE_MISSING: "evidence missing",
-    Cause.EVIDENCE_UNDECODABLE: "evidence cannot be decoded",
-    Cause.RULE_UNKNOWN: "rule in force not known",
+_CAUSES = {
+    Cause.AGREED: ("agreed", "the replay comes to the recorded verdict"),
+    Cause.RIVAL_COMMITTED_MEANWHILE: (
+        "rival committed while the check waited",
+        "the snapshot shows no rival, and the key that PostgreSQL named is that of an allocation first seen after the check",
+    ),
+    Cause.RIVAL_NOT_IN_EVIDENCE: (
+        "rival not in evidence",
+        "an overlap is recorded, and nothing captured before or after holds a rival: it rolled back, or was gone too soon",
+    ),
+    Cause.DECIDED_UNDER_ANOTHER_RULE: (
+        "decided under another rule",
+        "the recorded constraint is an overlap rule, but not the one replayed, which finds nothing",
+    ),
+    Cause.TRANSIENT_OVERLAP: (
+        "transient overlap in a deferred batch",
+        "the rule can be deferred, the check was confirmed, and a row with the instant of its own transaction shows each rival "
+        "moved out of the way before commit",
+    ),
+    Cause.OVERLAP_BELOW_A_MILLISECOND: (
+        "overlap below one millisecond",
+        "all that is shared is shorter than the precision of writers in JavaScript, so that the overlap may be theirs",
+    ),
+    Cause.UNIQUE_VIOLATION: ("unique violation", "SQLSTATE 23505"),
+    Cause.UNIQUE_VIOLATION_CALLED_OVERLAP: (
+        "unique violation called an overlap",
+        "SQLSTATE P0001 of the wrapper, which catches both; there is no rival, and the snapshot holds the booking's own firm "
+        "row on a requested resource, which a second insert violates",
+    ),
+    Cause.DEADLOCK: ("deadlock", "SQLSTATE 40P01"),
+    Cause.SERIALIZATION_FAILURE: ("serialization failure", "SQLSTATE 40001"),
+    Cause.HOLD_NOT_LIVE: ("hold not found, expired or released", "SQLSTATE P0001, and a message that begins with 'hold'"),
+    Cause.POLICY_CHANGED: ("policy version changed", "SQLSTATE P0003"),
+    Cause.PARTY_TOO_LARGE: (
+        "party does not fit",
+        "SQLSTATE 23514 or P0001, and a message that names the party or the capacity",
+    ),
+    Cause.TABLE_OF_ANOTHER_RESTAURANT: ("table of another restaurant", "SQLSTATE 23503"),
+    Cause.OTHER_REFUSAL: ("refused for another reason than an overlap", "any other SQLSTATE, or a constraint that is no rule"),
+    Cause.REASON_NOT_RECORDED: ("refused, and no reason was recorded", "neither SQLSTATE nor rival"),
+    Cause.CONFIRMED_OVER_CONFLICT: (
+        "confirmed over a conflict",
+        "a rival stood in the snapshot under the rule in force: an alarm",
+    ),
+    Cause.CONFIRMED_OVER_SHADOW: (
+        "confirmed over a shadow row",
+        "under another rule than the one in force: each rival is a shadow row, which the rule in force does not look at",
+    ),
+    Cause.CONFIRMED_OVER_OTHER_TENANT: (
+        "confirmed over another restaurant's row",
+        "under another rule than the one in force: each rival is another restaurant's, which the rule in force lets be",
+    ),
+    Cause.RULE_LOOSER_THEN: (
+        "confirmed under a looser rule",
+        "under another rule than the one in force, which finds nothing: rivals of several kinds",
+    ),
+    Cause.EVIDENCE_MISSING: (
+        "evidence missing",
+        "no snapshot, no word of what was asked for, or a scope that does not cover it",
+    ),
+    Cause.EVIDENCE_UNDECODABLE: ("evidence cannot be decoded", "what would decide is in quarantine"),
+    Cause.RULE_UNKNOWN: ("rule in force not known", "no rule is known for that instant, or none that can be replayed exactly"),
 }
 
 
 class Grade(StrEnum):
     """How sure an answer is.
 
-    ``complete``: the check's own snapshot, and it says that it covers the request. ``partial``: a snapshot whose
-    writer did not say what it is complete for, or with entries in quarantine. ``none``: no usable snapshot.
+    ``complete``: the check's own snapshot, and it says that it covers the request. ``inferred``: what was asked for is
+    nowhere written, and taken from the booking's own allocations. ``partial``: a snapshot whose writer did not say what it
+    is complete for, or with entries in quarantine. ``none``: no usable snapshot.
     """
 
     COMPLETE = "complete"
+    INFERRED = "inferred"
     PARTIAL = "partial"
     NONE = "none"
 
@@ -224,25 +284,28 @@ MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)
 """When allocations_no_overlap replaced the older rules, as the deployment summary documents it."""
 
 _DEFINITION = re.compile(
-    r"EXCLUDE USING gist \((?P<equal>(?:\w+ WITH =, )*)\"window\" WITH &&\)"
-    r"(?P<predicate> WHERE \(\(NOT shadow\)\))?"
-    r"(?P<deferrable> DEFERRABLE)?(?P<deferred> INITIALLY DEFERRED)?"
+    r"(?:ALTER TABLE (?:ONLY )?\S+ ADD )?(?:CONSTRAINT (?P<name>\w+) )?"
+    r"EXCLUDE USING gist ?\((?P<elements>[^()]+)\)(?: ?WHERE ?(?P<predicate>\([^;]*?\)))?"
+    r"(?P<deferrable> (?:NOT )?DEFERRABLE)?(?P<initially> INITIALLY (?:DEFERRED|IMMEDIATE))?(?: ?;)?",
+    re.IGNORECASE,
 )
-REPLAYED_COLUMNS = ("restaurant_id", "resource_type", "resource_id")
+_ELEMENT = re.compile(r'"?(\w+)"? WITH (=|&&)', re.IGNORECASE)
+REPLAYED_COLUMNS = ("restaurant_id", "resource_type", "resource_id", "shadow")
+"""What a rule may compare with ``=``: the columns that every entry of a snapshot must say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """An exclusion constraint on allocations, with the time it was in force.
 
-    ``equality`` are the columns compared with ``=``, in the constraint's order; the overlap column is ``window``.
-    ``firm_only`` is the predicate ``NOT shadow``. ``valid_to`` null: still in force.
+    ``columns`` are the compared ones in the constraint's order: any with ``=``, and ``window`` with ``&&``. ``firm_only`` is
+    the predicate ``NOT shadow``. ``definition`` is what pg_get_constraintdef prints. ``valid_to`` null: still in force.
     """
 
     name: str
     version: str
     definition: str
-    equality: tuple[str, ...]
+    columns: tuple[str, ...]
     firm_only: bool
     deferrable: bool
     initially_deferred: bool
@@ -259,30 +322,50 @@ class Rule:
         valid_from: datetime | None = None,
         valid_to: datetime | None = None,
     ) -> Self:
-        """Read the text of ``pg_get_constraintdef``; raise RuleError for a form that is not replayed exactly.
+        """Read the text of ``pg_get_constraintdef``, or one that a person wrote in its place, ``CONSTRAINT name`` in front.
+
+        A name in the text comes before the one given. Raises RuleError for a form that is not replayed exactly.
 
         >>> Rule.parse("r", 'EXCLUDE USING gist (resource_id WITH =, "window" WITH &&) WHERE ((NOT shadow))').equality
         ('resource_id',)
+        >>> Rule.parse("r", 'constraint own exclude using gist ("window" with &&) initially deferred;').definition
+        'EXCLUDE USING gist ("window" WITH &&) DEFERRABLE INITIALLY DEFERRED'
         """
-        match = _DEFINITION.fullmatch(definition)
-        equality = tuple(re.findall(r"(\w+) WITH =", match["equal"])) if match else ()
-        unknown = [column for column in equality if column not in REPLAYED_COLUMNS]
-        if match is None or unknown:
+        match = _DEFINITION.fullmatch(" ".join(definition.split()))
+        elements = [_ELEMENT.fullmatch(element.strip()) for element in match["elements"].split(",")] if match else []
+        compared = [(element[1].lower(), element[2]) for element in elements if element]
+        predicate = re.sub(r"[()\s]+", " ", (match and match["predicate"]) or "").strip().lower()
+        if (
+            match is None
+            or len(compared) < len(elements)
+            or len(dict(compared)) < len(compared)
+            or [column for column, operator in compared if operator == "&&"] != ["window"]
+            or not {column for column, _ in compared} <= {*REPLAYED_COLUMNS, "window"}
+            or predicate not in ("", "not shadow")
+        ):
             raise RuleError(
                 f"constraint {name} has a form that cannot be replayed exactly: {definition}; expected equality on some of "
-                f'{", ".join(REPLAYED_COLUMNS)}, then "window" WITH &&, with no predicate or with NOT shadow'
+                f'{", ".join(REPLAYED_COLUMNS)} and "window" WITH &&, with no predicate or with NOT shadow'
             )
+        columns = tuple(column for column, _ in compared)
+        deferred = (match["initially"] or "").upper().endswith("DEFERRED")
+        deferrable = deferred or (match["deferrable"] or "").upper() == " DEFERRABLE"
         return cls(
-            name,
+            match["name"] or name,
             version,
-            definition,
-            equality,
-            match["predicate"] is not None,
-            match["deferrable"] is not None,
-            match["deferred"] is not None,
+            _definition(columns, predicate != "", deferrable, deferred),
+            columns,
+            predicate != "",
+            deferrable,
+            deferred,
             valid_from,
             valid_to,
         )
+
+    @property
+    def equality(self) -> tuple[str, ...]:
+        """Return the columns compared with ``=``."""
+        return tuple(column for column in self.columns if column != "window")
 
     @property
     def key_columns(self) -> str:
@@ -291,7 +374,18 @@ class Rule:
         >>> RULES["v12"].key_columns
         'restaurant_id, resource_type, resource_id, "window"'
         """
-        return ", ".join((*self.equality, '"window"'))
+        return ", ".join(map(_quoted, self.columns))
+
+
+def _quoted(column: str) -> str:
+    return '"window"' if column == "window" else column
+
+
+def _definition(columns: Sequence[str], firm_only: bool, deferrable: bool, deferred: bool) -> str:
+    """Write a rule as pg_get_constraintdef does."""
+    elements = ", ".join(f"{_quoted(column)} WITH {'&&' if column == 'window' else '='}" for column in columns)
+    rest = (" WHERE ((NOT shadow))", firm_only), (" DEFERRABLE", deferrable), (" INITIALLY DEFERRED", deferred)
+    return f"EXCLUDE USING gist ({elements})" + "".join(words for words, said in rest if said)
 
 
 def _rule(name: str, version: str, columns: str, rest: str, since: datetime | None, until: datetime | None) -> Rule:

@@ -4,10 +4,12 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import polars as pl
+
+Kind = Literal["table", "temporary table", "view"]
 
 
 @cache
@@ -47,11 +49,10 @@ def rows(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> lis
     return frame(con, name, **parameters).to_dicts()
 
 
-def materialise(con: duckdb.DuckDBPyConnection, name: str, /, *, temporary: bool = False) -> None:
+def materialise(con: duckdb.DuckDBPyConnection, name: str, /, kind: Kind = "table") -> None:
     """Write the relation that a statement describes, under the stem of its file.
 
-    A temporary one lives with the connection and hides the stored one of the same name: a question asked of a
-    store that is open read-only.
+    A temporary table lives with the connection and hides the stored one of the same name: a question asked of a
+    store that is open read-only. A view is computed whenever it is read.
     """
-    kind = "temporary table" if temporary else "table"
     con.execute(f"create or replace {kind} {name.rpartition('/')[2]} as {text(name)}")

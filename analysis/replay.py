@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -37,36 +39,67 @@ _RULE_SCHEMA: dict[str, Any] = {
     "valid_from": pl.Datetime("us", "UTC"),
     "valid_to": pl.Datetime("us", "UTC"),
     "replayable": pl.Boolean,
+    "replayed": pl.Boolean,
 }
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
     """Write ``rules``, ``rivals`` and ``verdicts`` of the store, each check under the rule in force when it ran."""
-    _write_rules(con, _in_force(con), temporary=False)
+    _write_rules(con, _in_force(con), "table")
     for name in ("rivals", "verdicts"):
         query.materialise(con, f"replay/{name}")
 
 
+def named(name: str) -> Rule:
+    """Return a documented rule by its version, or the one whose definition a file holds, named after the file.
+
+    Raises NotFoundError when there is neither, RuleError for a definition that is not replayed exactly.
+    """
+    if name in RULES:
+        return RULES[name]
+    try:
+        return Rule.parse(Path(name).stem, Path(name).read_text(encoding="utf-8"), version="given")
+    except (OSError, UnicodeDecodeError):
+        raise NotFoundError(f"no rule {name}: expected one of {', '.join(RULES)}, or a file with a definition") from None
+
+
 @contextmanager
-def under(con: duckdb.DuckDBPyConnection, version: str) -> Iterator[None]:
-    """Replay every check under one documented rule instead.
+def under(con: duckdb.DuckDBPyConnection, rule: Rule) -> Iterator[None]:
+    """Replay every check under one rule instead of those in force.
 
     Inside the block ``rules``, ``rivals`` and ``verdicts`` are those of this replay, on this connection only, and
-    ``stored_verdicts`` are those of the store. Raises NotFoundError when there is no documented rule of that version.
+    ``stored_verdicts`` are those of the store; ``rules`` still lists those in force, as not replayed.
     """
-    if version not in RULES:
-        raise NotFoundError(f"no rule {version}: expected one of {', '.join(RULES)}")
-    rule = RULES[version]
-    always = Rule.parse(rule.name, rule.definition, version=version)
+    always = replace(rule, valid_from=None, valid_to=None)
+    in_force = [row | {"replayed": False} for row in con.table("rules").pl().to_dicts()]
     con.execute("create or replace temporary table stored_verdicts as from verdicts")
-    _write_rules(con, [_row(always)], temporary=True)
+    _write_rules(con, [*in_force, _row(always)], "temporary table")
     try:
         for name in ("rivals", "verdicts"):
-            query.materialise(con, f"replay/{name}", temporary=True)
+            query.materialise(con, f"replay/{name}", "temporary table")
         yield
     finally:
         for name in ("rules", "rivals", "verdicts", "stored_verdicts"):
             con.execute(f"drop table if exists temp.{name}")
+
+
+def pairs(con: duckdb.DuckDBPyConnection, rule: Rule) -> pl.DataFrame:
+    """List all pairs of allocations that certainly stood at once and overlap under a rule, or under those now in force.
+
+    Columns: ``refused`` by the rule and ``refused_in_force`` say which of the two it is, or both; then those of
+    ``sql/replay/pairs.sql``, each pair once.
+    """
+    rows = con.table("rules").pl().to_dicts()
+    now = [Rule.parse(row["rule"], row["definition"]) for row in rows if row["replayable"] and row["valid_to"] is None]
+    found = [
+        query.frame(con, "replay/pairs", equality=list(each.equality), firm_only=each.firm_only).with_columns(in_force=in_force)
+        for each, in_force in ((rule, pl.lit(value=False)), *((each, pl.lit(value=True)) for each in now))
+    ]
+    con.register("pair_rows", pl.concat(found))
+    try:
+        return query.frame(con, "replay/pairs_compared")
+    finally:
+        con.unregister("pair_rows")
 
 
 def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
@@ -79,8 +112,9 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
     requests = tuple(_request(row, r) for r in query.rows(con, "replay/check_requests", check_id=check_id))
     another_start_helps = (
         row["recorded_verdict"] == "refused"
-        and row["cause"] not in (Cause.OTHER_REFUSAL, Cause.UNIQUE_VIOLATION)
+        and row["cause"] in _OVERLAPS
         and grade is Grade.COMPLETE
+        and {"resource_type", "resource_id"} <= set(row["equality"] or ())
         and all(r.window.length is not None and r.window.text[0] + r.window.text[-1] == "[)" for r in requests)
     )
     return Check(
@@ -111,6 +145,17 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
     )
 
 
+# Refusals for which another table or start is an answer.
+_OVERLAPS = {
+    Cause.AGREED,
+    Cause.RIVAL_COMMITTED_MEANWHILE,
+    Cause.RIVAL_NOT_IN_EVIDENCE,
+    Cause.DECIDED_UNDER_ANOTHER_RULE,
+    Cause.OVERLAP_BELOW_A_MILLISECOND,
+    Cause.DEADLOCK,
+    Cause.SERIALIZATION_FAILURE,
+    Cause.REASON_NOT_RECORDED,
+}
 _COPIED = (
     "check_id",
     "booking_id",
@@ -176,8 +221,8 @@ def _conflict(check_row: dict[str, Any], row: dict[str, Any]) -> Conflict:
     }
     requested = _request(check_row, {**asked, "source": "request", "seats": None})
     rival = Allocation(
-        row["resource_type"],
-        row["resource_id"],
+        row["rival_resource_type"],
+        row["rival_resource_id"],
         Window.of(row),
         kind=row["kind"],
         source=row["source"],
@@ -237,6 +282,7 @@ def _captured(row: dict[str, Any]) -> dict[str, Any]:
             "valid_from": since,
             "valid_to": row["missed_at"],
             "replayable": False,
+            "replayed": True,
         }
 
 
@@ -252,11 +298,11 @@ def _row(rule: Rule) -> dict[str, Any]:
         "valid_from": rule.valid_from,
         "valid_to": rule.valid_to,
         "replayable": True,
+        "replayed": True,
     }
 
 
-def _write_rules(con: duckdb.DuckDBPyConnection, rules: list[dict[str, Any]], *, temporary: bool) -> None:
+def _write_rules(con: duckdb.DuckDBPyConnection, rules: list[dict[str, Any]], kind: query.Kind) -> None:
     con.register("rule_rows", pl.DataFrame(rules, schema=_RULE_SCHEMA))
-    kind = "temporary table" if temporary else "table"
-    con.execute(f"create or replace {kind} rules as from rule_rows order by valid_from nulls first, rule")
+    con.execute(f"create or replace {kind} rules as from rule_rows order by valid_from nulls first, rule, version")
     con.unregister("rule_rows")

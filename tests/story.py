@@ -122,7 +122,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a check asked for, with what its snapshot listed."""
+    """What a check asked for, with what its snapshot listed; ``moved`` names what its own transaction moved away."""
 
     name: str
     window: str
@@ -134,6 +134,7 @@ class Asked:
     checked_at: datetime = CHECKED_AT
     scope: str | None = "(,)"
     conflict: dict[str, Any] | None = None
+    moved: tuple[str, ...] = ()
     more: dict[str, Any] = field(default_factory=dict)
 
     def apart(self, name: str) -> "Asked":

@@ -203,7 +203,7 @@ def test_an_empty_store_answers_sensibly(empty: Path) -> None:
     assert data("checks", "--store", empty) == {"checks": [], "quarantined": 0}
     assert "the store holds no checks at all" in refusal("explain", "1", "--store", empty)
     assert "recorded confirmed                      0" in answer("replay", "--store", empty)
-    assert data("replay", "--store", empty) == {"rule": None, "checks": 0, "matrix": [], "changed": []}
+    assert data("replay", "--store", empty) == {"rule": None, "checks": 0, "matrix": [], "changed": [], "pairs": []}
     assert data("replay", "--rule", "v11", "--store", empty)["changed"] == []
     assert answer("cache", "--store", empty) == "No checks in this store: there is no hit rate to give.\n"
     assert data("cache", "--store", empty)["hit_rate"] is None

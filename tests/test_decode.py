@@ -4,8 +4,11 @@ What a range text means is asked of the server; a story is planted as raw rows (
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import duckdb
 import psycopg
@@ -54,6 +57,9 @@ FORMS = {
     "leap day": '["2028-02-29 00:00:00+00","2028-02-29 23:59:59.999999+00"]',
     "year one": '["0001-01-01 00:00:00+00","0002-01-01 00:00:00+00")',
     "year ten thousand": '["12345-01-01 00:00:00+00","12346-01-01 00:00:00+00")',
+    "before Christ": '["0045-03-15 12:00:00+00 BC","0044-03-15 12:00:00.5+00 BC")',
+    "since Plato": '["0428-01-01 00:00:00+00 BC",)',
+    "around year one": '["0001-12-31 23:00:00+00 BC","0001-01-01 01:00:00+00")',
     "before 1970": '["1969-12-31 23:59:59.999999+00","1970-01-01 00:00:00+00")',
 }
 OBJECTS = {
@@ -61,6 +67,9 @@ OBJECTS = {
     "no end": ({"start": "2025-11-15T18:00:00Z", "end": None}, f'["{S18}",)'),
     "no start": ({"end": "2025-11-15T20:00:00+00:00", "start": None}, f'(,"{S20}")'),
     "nothing between": ({"start": "2025-11-15T20:00:00Z", "end": "2025-11-15T20:00:00Z"}, "empty"),
+    "as columns": ({"start_at": "2025-11-15T18:00:00Z", "end_at": "2025-11-15T20:00:00Z"}, f'["{S18}","{S20}")'),
+    "as the outbox says it": ({"startAt": "2025-11-15T18:00:00Z", "endAt": "2025-11-15T20:00:00Z"}, f'["{S18}","{S20}")'),
+    "as the window's": ({"window_start": "2025-11-15T18:00:00Z", "window_end": None}, f'["{S18}",)'),
     "more keys": ({"start": "2025-11-15T18:00:00Z", "end": "2025-11-15T20:00:00Z", "zone": "UTC"}, f'["{S18}","{S20}")'),
 }
 NOT_A_RANGE, NOT_AN_INSTANT = "window is not a range", "window bound is not an instant with an offset"
@@ -82,7 +91,13 @@ BAD_WINDOWS: dict[str, tuple[Any, str]] = {
     "one without offset": (f'["{S18}","2025-11-15 20:00:00")', NOT_AN_INSTANT),
     "named zone": ('["2025-11-15 18:00:00 Europe/London",)', NOT_AN_INSTANT),
     "date": ("[2025-11-15,2025-11-16)", NOT_AN_INSTANT),
-    "German style": ('["15.11.2025 18:00:00 UTC",)', NOT_AN_INSTANT),
+    "day or month": ('["11/12/2025 18:00:00 UTC","12/12/2025 18:00:00 UTC")', NOT_AN_INSTANT),
+    "zone of three countries": ('["15.11.2025 18:00:00 IST",)', NOT_AN_INSTANT),
+    "no such zone": ('["15.11.2025 18:00:00 XYZ",)', NOT_AN_INSTANT),
+    "no such month": ('["Sat Foo 15 18:00:00 2025 UTC",)', NOT_AN_INSTANT),
+    "German without zone": ('["15.11.2025 18:00:00",)', NOT_AN_INSTANT),
+    "beyond DuckDB's calendar": ('["294270-01-01 00:00:00+00",)', NOT_AN_INSTANT),
+    "before DuckDB's calendar": ('["290400-01-01 00:00:00+00 BC",)', NOT_AN_INSTANT),
     "thirtieth of February": ('["2026-02-30 18:00:00+00",)', NOT_AN_INSTANT),
     "nanoseconds": ('["2025-11-15 18:00:00.000000001+00",)', NOT_AN_INSTANT),
     "numbers in an object": ({"start": 1763229600, "end": 1763229601}, NOT_AN_INSTANT),
@@ -139,11 +154,106 @@ class TestWindows:
     def test_good_windows_around_bad_ones_are_decoded(self, refused: dict[str, str]) -> None:
         assert refused.keys() == BAD_WINDOWS.keys()
 
-    def test_every_window_can_be_shown(self) -> None:
+    @pytest.mark.parametrize("form", ["year ten thousand", "before Christ"])
+    def test_every_window_can_be_shown(self, form: str) -> None:
         snapshot = story("c [0,1)").snapshot()
-        snapshot["request"]["window"] = FORMS["year ten thousand"]
+        snapshot["request"]["window"] = FORMS[form]
+        snapshot["allocations"] = [story("a [0,1) firm by:C · c [0,1)").held[0].item() | {"window": FORMS[form]}]
         con = planted(checks=[GOOD.row(key="c", snapshot_data=json.dumps(snapshot))])
-        assert str(replay.check(con, "c").requests[0].window) == FORMS["year ten thousand"]
+        check = replay.check(con, "c")
+        assert str(check.requests[0].window) == str(check.conflicts[0].overlap) == FORMS[form]
+        assert check.conflicts[0].overlap_s in (365 * 86400, 365 * 86400 + 0.5)
+
+    def test_two_fields_instead_of_a_window(self) -> None:
+        told = story("a1 [0,10) firm · c1 [5,8)").snapshot()
+        for place, (first, last) in ((told["request"], ("start_at", "end_at")), (told["scope"], ("startAt", "endAt"))):
+            place |= {first: "2025-11-20T18:05:00Z", last: "2025-11-20T18:08:00Z"}
+            del place["window"]
+        told["allocations"][0] |= {"start": "2025-11-20T19:00:00+01:00", "end": "2025-11-20T18:06:00Z"}
+        del told["allocations"][0]["window"]
+        attempted = [{"resource_type": "table", "resource_id": "T", "window_start": S18, "window_end": None}]
+        rows = [
+            GOOD.row(key="asked", snapshot_data=json.dumps(told)),
+            GOOD.row(
+                key="attempted",
+                snapshot_data=json.dumps(told | {"request": None}),
+                conflict_details=json.dumps({"attempted": attempted}),
+            ),
+        ]
+        con = planted(checks=rows)
+        assert con.execute("from quarantine").fetchall() == []
+        asked = replay.check(con, "asked")
+        assert (str(asked.scope), str(asked.requests[0].window)) == (window("[5,8)"), window("[5,8)"))
+        assert [str(conflict.overlap) for conflict in asked.conflicts] == [window("[5,6)")]
+        assert str(replay.check(con, "attempted").requests[0].window) == f'["{S18}",)'
+
+
+# How PostgreSQL prints ranges for a writer who set another style or zone: always readable, but where a day may be a month,
+# or where the zone's abbreviation means different offsets in different countries.
+STYLES = ["ISO", "German", "SQL, DMY", "SQL, MDY", "Postgres, DMY", "Postgres, MDY"]
+ZONES = {
+    "UTC": True,
+    "Europe/London": True,
+    "Europe/Paris": True,
+    "America/New_York": True,
+    "Australia/Sydney": True,
+    "Asia/Tokyo": True,
+    "America/Sao_Paulo": True,  # printed as -03
+    "Asia/Kathmandu": True,  # printed as +0545
+    "Asia/Kolkata": False,  # IST
+    "America/Chicago": False,  # CST
+}
+PRINTED = [
+    '["2025-11-15 18:00:00+00","2025-11-15 20:00:00+00")',
+    '["2025-07-15 18:00:00.000001+00","2025-07-15 20:00:00.5+00"]',
+    '["2025-12-12 12:00:00+00","2025-12-12 13:00:00+00")',
+    '["2025-11-12 12:00:00+00","2025-11-13 13:00:00+00")',
+    '["2025-11-15 18:00:00+00",infinity)',
+    '(,"12345-06-20 12:00:00+00"]',
+    '["0044-03-15 12:00:00+00 BC","2025-11-15 18:00:00+00")',
+]
+
+
+@pytest.fixture(scope="module")
+def printed(server: str) -> dict[tuple[str, str, str], str | None]:
+    """What each range as printed in each style and zone is read as; null where it is not."""
+    texts = {}
+    for style in STYLES:
+        for zone in ZONES:
+            with psycopg.connect(server, options=f"-c timezone={zone}", autocommit=True) as conn:
+                conn.execute(psycopg.sql.SQL("set datestyle = {}").format(style).as_bytes())
+                for iso in PRINTED:
+                    [texts[f"{style}|{zone}|{iso}"]] = conn.execute("select %s::tstzrange::text", [iso]).fetchone() or ()
+    read = dict(decoded(texts).execute('select allocation_id, "window" from snapshot_allocations').fetchall())
+    return {(style, zone, iso): read.get(f"{style}|{zone}|{iso}") for style in STYLES for zone in ZONES for iso in PRINTED}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("style", STYLES)
+def test_ranges_are_read_in_every_style_that_postgresql_prints(
+    style: str, zone: str, printed: dict[tuple[str, str, str], str | None]
+) -> None:
+    for iso in PRINTED:
+        read = printed[style, zone, iso]
+        # A time before the zones had names is printed as the place's mean time, LMT.
+        can_be_read = style == "ISO" or (ZONES[zone] and ("BC" not in iso or zone == "UTC"))
+        assert read == iso if can_be_read else read in (None, iso)
+
+
+def test_day_and_month_are_told_apart_or_not_at_all() -> None:
+    con = decoded({text: text for text in ('["11/12/2025 18:00:00 UTC",)', '["12/12/2025 18:00:00 UTC",)')})
+    assert con.execute('select "window" from snapshot_allocations').fetchall() == [('["2025-12-12 18:00:00+00",)',)]
+
+
+def test_abbreviations_that_are_read_mean_one_offset_wherever_they_are_used() -> None:
+    known = dict(re.findall(r"'([A-Z]{3,4})': '([+-]\d\d(?::\d\d)?)'", query.text("decode/windows")))
+    used: dict[str, set[str]] = {name: set() for name in known}
+    for zone in map(ZoneInfo, available_timezones() - {"localtime", "Factory"}):
+        for day in range(0, 36 * 365, 45):
+            at = (datetime(2000, 1, 1, tzinfo=UTC) + timedelta(days=day)).astimezone(zone)
+            used.get(str(at.tzname()), set()).add(re.sub(r"(...)(..)", r"\1:\2", f"{at:%z}").removesuffix(":00"))
+    assert len(known) > 20
+    assert {name: {offset} for name, offset in known.items()} == used
 
 
 MINUTES = st.one_of(st.integers(-3, 3), st.sampled_from([0.5, 1.25]))
@@ -261,7 +371,7 @@ class TestQuarantine:
 
     def test_counts_add_up(self, mixed: duckdb.DuckDBPyConnection) -> None:
         [(listed, kept, refused)] = mixed.execute("""
-            select (select count(*) from snapshot_items), (select count(*) from snapshot_allocations),
+            select (select count(*) from snapshot_listing), (select count(*) from snapshot_allocations),
                    (select count(*) from quarantine where relation = 'snapshot allocations')""").fetchall()
         # A bad requested window leaves the list of allocations as good as it was.
         assert (listed, kept, refused) == (2 + 3 * len(BAD_ITEMS), 2 + 2 * len(BAD_ITEMS), len(BAD_ITEMS))

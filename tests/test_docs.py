@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import vl_convert
 
 import analysis
 from analysis import chart, cli
@@ -57,8 +56,7 @@ def picture() -> str:
     """Draw the timeline of the check that the README explains."""
     check_id = shlex.split(EXAMPLES[0][0])[1]
     told = analysis.explain_check(analysis.open_store(ROOT / "data" / "sample"), check_id)
-    svg: str = vl_convert.vegalite_to_svg(chart.timeline(told.check).to_dict())
-    return svg
+    return chart.svg(chart.timeline(told.check))
 
 
 def rewrite() -> None:

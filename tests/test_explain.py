@@ -1,6 +1,7 @@
 """A check told: headlines, proof, PostgreSQL's words and alternatives, on planted checks and on the lab's evidence."""
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,8 @@ from conftest import database
 from story import planted, story
 
 import analysis
-from analysis import replay
-from analysis.explain import Explanation, local_zone, rival_names
+from analysis import Explanation, chart, replay
+from analysis.explain import local_zone, rival_names
 from analysis.model import RULES, Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
@@ -119,16 +120,52 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
         "Refused under another rule, v11; the rule in force finds nothing in the way.",
     ),
     "rival gone": (CLEAR | {"cause": Cause.RIVAL_NOT_IN_EVIDENCE}, "Refused; by whom, this store cannot tell."),
+    "transient": (
+        CLEAR | CONFIRMED | {"cause": Cause.TRANSIENT_OVERLAP},
+        "Confirmed, and rightly so: what overlapped was moved out of the way before commit.",
+    ),
+    "a unique violation in disguise": (
+        CLEAR | said("P0001", "allocations_no_overlap") | {"cause": Cause.UNIQUE_VIOLATION_CALLED_OVERLAP},
+        "Refused as an overlap, yet nothing overlaps: the booking already held what it asked for, which is a unique violation.",
+    ),
+    "a shadow under another rule": (
+        CONFIRMED | {"cause": Cause.CONFIRMED_OVER_SHADOW},
+        "Confirmed by the rule in force; allocations_no_overlap refuses it: confirmed over a shadow row.",
+    ),
+    "another tenant under another rule": (
+        CONFIRMED | {"cause": Cause.CONFIRMED_OVER_OTHER_TENANT},
+        "Confirmed by the rule in force; allocations_no_overlap refuses it: confirmed over another restaurant's row.",
+    ),
+    "several kinds under another rule": (
+        CONFIRMED | {"cause": Cause.RULE_LOOSER_THEN},
+        "Confirmed by the rule in force; allocations_no_overlap refuses it: confirmed under a looser rule.",
+    ),
+    "policy": (
+        CLEAR | said("P0003", "policy version changed") | {"cause": Cause.POLICY_CHANGED},
+        "Refused for another reason: policy version changed.",
+    ),
+    "party": (
+        CLEAR | said("23514", "party does not fit") | {"cause": Cause.PARTY_TOO_LARGE},
+        "Refused for another reason: party does not fit.",
+    ),
+    "foreign table": (
+        CLEAR | said("23503", "table of another restaurant") | {"cause": Cause.TABLE_OF_ANOTHER_RESTAURANT},
+        "Refused for another reason: table of another restaurant.",
+    ),
+    "cancelled": (
+        CLEAR | said("P0001", "booking cancelled") | {"cause": Cause.OTHER_REFUSAL},
+        "Refused for another reason: booking cancelled.",
+    ),
     "over a conflict": (
         CONFIRMED | {"cause": Cause.CONFIRMED_OVER_CONFLICT},
         "Confirmed over a conflict: the rule should have refused this one.",
     ),
     "hold": (
-        CLEAR | said("P0001", "hold expired") | {"cause": Cause.OTHER_REFUSAL},
+        CLEAR | said("P0001", "hold expired") | {"cause": Cause.HOLD_NOT_LIVE},
         "Refused for another reason: hold expired.",
     ),
     "hold and overlap": (
-        said("P0001", "hold expired") | {"cause": Cause.OTHER_REFUSAL},
+        said("P0001", "hold expired") | {"cause": Cause.HOLD_NOT_LIVE},
         "Refused for another reason: hold expired; an overlap stood in the way as well.",
     ),
     "deadlock": (
@@ -190,6 +227,50 @@ def test_the_timeline_lists_everything_once_with_its_role() -> None:
         ("rival", rival().allocation_id),
         ("held", "a2"),
     ]
+
+
+def test_the_notebook_block_ends_with_the_timeline() -> None:
+    block = Explanation(REFUSED)._repr_html_()
+    [picture] = re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,([^"]+)"></div>$', block)
+    assert b64decode(picture).decode() == chart.svg(chart.timeline(REFUSED))
+    with_hostile_text = Explanation(hostile(HOSTILE))._repr_html_()
+    assert "<img src=x" not in b64decode(re.findall(r"base64,([^\"]+)", with_hostile_text)[0]).decode()
+
+
+def test_what_would_have_to_go() -> None:
+    second = conflict(rival("18:30", "20:00", allocation_id="b2"), window("18:30", "19:30"))
+    both = replace(REFUSED, conflicts=(conflict(), second))
+    clear: dict[str, Any] = {**CLEAR}
+    assert Explanation(both).data["to_clear"] == ["a91e", "b2"]
+    assert "Each of the 2 alone stands in the way: all would have to go." in str(Explanation(both))
+    assert Explanation(REFUSED).data["to_clear"] == ["a91e"]
+    assert "would have to go" not in str(Explanation(REFUSED))
+    assert Explanation(replace(REFUSED, **clear)).data["to_clear"] == []
+    nameless = conflict(rival(allocation_id=None, source="named by PostgreSQL"))
+    assert Explanation(replace(REFUSED, conflicts=(conflict(), nameless))).data["to_clear"] is None
+    assert Explanation(replace(REFUSED, **unknown(Cause.EVIDENCE_MISSING))).data["to_clear"] is None
+
+
+def test_a_transient_overlap_is_told_with_what_was_moved() -> None:
+    moved = conflict(rival(source="moved before commit"))
+    changes: dict[str, Any] = CONFIRMED | {
+        "replayed_verdict": Verdict.CLEAR,
+        "cause": Cause.TRANSIENT_OVERLAP,
+        "conflicts": (moved,),
+    }
+    text = told(**changes)
+    assert "(in the check's own snapshot, moved out of the way before commit)" in text
+    assert "The transaction deferred the rule, which then looks at what is left at commit." in text
+    assert "forbids that" not in text
+    assert Explanation(replace(REFUSED, **changes)).data["to_clear"] == []
+
+
+def test_an_inferred_request_says_so() -> None:
+    guessed = replace(REFUSED, requests=(replace(REQUEST, source="inferred"),), grade=Grade.INFERRED)
+    assert "Evidence: inferred." in str(Explanation(guessed))
+    limit = "Cannot be seen: what was asked for: it is inferred from the booking's own allocations."
+    assert limit in str(Explanation(guessed))
+    assert limit not in told()
 
 
 def test_near_misses_are_the_nearest_firm_rows_of_other_bookings_on_the_same_table() -> None:
@@ -363,8 +444,8 @@ def hostile(text: str) -> Check:
 
 def test_html_shows_hostile_text_and_obeys_none_of_it() -> None:
     read = Reader(Explanation(hostile(HOSTILE))._repr_html_())
-    assert read.tags <= {"div", "small", "strong", "table", "thead", "tbody", "tr", "th", "td", "pre"}
-    assert read.attributes <= {"style"}
+    assert read.tags <= {"div", "small", "strong", "table", "thead", "tbody", "tr", "th", "td", "pre", "img"}
+    assert read.attributes <= {"style", "alt", "src"}
     assert read.text.count(HOSTILE) > 12
     refused = replace(hostile(HOSTILE), conflicts=(), cause=Cause.OTHER_REFUSAL, replayed_verdict=Verdict.CLEAR)
     assert f"for another reason: {HOSTILE}." in Reader(Explanation(refused)._repr_html_()).text

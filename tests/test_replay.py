@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from story import CAPTURED_AT, CHECKED_AT, DAY, V12, Asked, Held, planted, shifted, story, window
 
 from analysis import query, replay
-from analysis.model import MIGRATED_AT, RULES, Cause, Grade, NotFoundError, Verdict
+from analysis.model import MIGRATED_AT, RULES, Cause, Grade, NotFoundError, Rule, RuleError, Verdict
 
 # Story → the rivals under allocations_no_overlap.
 STORIES = {
@@ -128,7 +129,7 @@ KINDS = {
 
 @pytest.mark.parametrize("held", KINDS)
 def test_kind_of_rival(held: str) -> None:
-    with closing(planted(checks=[story(f"{held} · c1 [5,8)").row()])) as con, replay.under(con, "strict"):
+    with closing(planted(checks=[story(f"{held} · c1 [5,8)").row()])) as con, replay.under(con, replay.named("strict")):
         [conflict] = replay.check(con, "c1").conflicts
     assert conflict.rival.kind == KINDS[held]
 
@@ -195,7 +196,43 @@ CAUSES: dict[str, tuple[Asked, tuple[str, str, str | None, str]]] = {
     ),
     "hold expired": (
         replace(ALONE, conflict=refusal("P0001", None, "hold expired")),
+        ("clear", "hold_not_live", None, "complete"),
+    ),
+    "booking cancelled": (
+        replace(ALONE, conflict=refusal("P0001", None, "booking cancelled")),
         ("clear", "other_refusal", None, "complete"),
+    ),
+    "policy changed": (
+        replace(ALONE, conflict=refusal("P0003", None, "policy version changed")),
+        ("clear", "policy_changed", None, "complete"),
+    ),
+    "foreign table over a rival": (
+        replace(REFUSED, conflict=refusal("23503", None, "table of another restaurant")),
+        ("conflict", "table_of_another_restaurant", None, "complete"),
+    ),
+    "party too large": (
+        replace(ALONE, conflict=refusal("23514", None, "party does not fit")),
+        ("clear", "party_too_large", None, "complete"),
+    ),
+    "capacity, as a wrapper raises it": (
+        replace(ALONE, conflict=refusal("P0001", None, "Insufficient capacity for party of 5")),
+        ("clear", "party_too_large", None, "complete"),
+    ),
+    "confirmed twice, and the wrapper calls it an overlap": (
+        replace(story("a1 [5,8) firm by:B · c1 [5,8) refused"), conflict=refusal("P0001", None, NO_OVERLAP)),
+        ("clear", "unique_violation_called_overlap", None, "complete"),
+    ),
+    "the wrapper's overlap over the booking's own hold": (
+        replace(story("a1 [5,8) shadow by:B · c1 [5,8) refused"), conflict=refusal("P0001", None, NO_OVERLAP)),
+        ("clear", "rival_not_in_evidence", None, "complete"),
+    ),
+    "inferred from the booking's own hold": (
+        replace(story("a1 [5,8) shadow by:B · a2 [0,10) firm by:C · c1 [5,8)"), more={"request": None}),
+        ("conflict", "confirmed_over_conflict", None, "inferred"),
+    ),
+    "inferred, and clear": (
+        replace(story("a1 [5,8) firm by:B · a2 [0,5) firm by:C · c1 [5,8)"), more={"request": {"restaurant_id": "R"}}),
+        ("clear", "agreed", None, "inferred"),
     ),
     "another exclusion constraint": (
         replace(REFUSED, conflict=refusal("23P01", "shifts_no_overlap")),
@@ -406,7 +443,7 @@ class TestUnder:
     @pytest.mark.parametrize("version", RULES)
     def test_documented_rule(self, version: str, con: duckdb.DuckDBPyConnection) -> None:
         conflicts = {text for text, versions in UNDER.items() if version in versions.split()}
-        with replay.under(con, version):
+        with replay.under(con, replay.named(version)):
             found = con.execute("select check_id, rule, rule_version from verdicts where rivals > 0").fetchall()
             changed = {row["check_id"] for row in query.rows(con, "replay/changed")}
         assert set(found) == {(text, RULES[version].name, version) for text in conflicts}
@@ -414,19 +451,29 @@ class TestUnder:
 
     def test_afterwards_the_stored_verdicts_are_seen_again(self, con: duckdb.DuckDBPyConnection) -> None:
         before = con.execute("from verdicts").fetchall()
-        with replay.under(con, "strict"):
+        with replay.under(con, replay.named("strict")):
             assert con.execute("from verdicts").fetchall() != before
         assert con.execute("from verdicts").fetchall() == before
 
     def test_no_such_rule(self, con: duckdb.DuckDBPyConnection) -> None:
-        expected = "no rule v13: expected one of strict, v11, v12, rollback"
-        with pytest.raises(NotFoundError, match=expected), replay.under(con, "v13"):
-            pass
+        with pytest.raises(NotFoundError, match="no rule v13: expected one of strict, v11, v12, rollback, or a file"):
+            replay.named("v13")
+
+    def test_a_rule_from_a_file(self, con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+        (tmp_path / "wider.sql").write_text('exclude using gist (resource_id with =, "window" with &&) where (not shadow)\n')
+        rule = replay.named(str(tmp_path / "wider.sql"))
+        assert (rule.name, rule.version) == ("wider", "given")
+        with replay.under(con, rule):
+            found = {check for (check,) in con.execute("select check_id from verdicts where rivals > 0").fetchall()}
+        assert found == {text for text, versions in UNDER.items() if "v11" in versions.split()}
+        (tmp_path / "odd.sql").write_text("exclude using gist (resource_id with <>)")
+        with pytest.raises(RuleError, match="constraint odd has a form that cannot be replayed exactly"):
+            replay.named(str(tmp_path / "odd.sql"))
 
     def test_refusals_keep_their_recorded_cause(self) -> None:
         refusals = {"c1": OVERLAP, "c2": refusal("40P01"), "c3": refusal("23P01", "shifts_no_overlap")}
         con = planted(checks=[replace(ALONE, name=name, conflict=said).row() for name, said in refusals.items()])
-        with replay.under(con, "rollback"):
+        with replay.under(con, replay.named("rollback")):
             found = con.execute("select cause from verdicts").fetchall()
         assert found == [("decided_under_another_rule",), ("deadlock",), ("other_refusal",)]
 
@@ -435,7 +482,7 @@ class TestUnder:
         after = replace(there, name="a8", updated_at="2025-11-20 13:00:00+00")
         con = planted(checks=[story("c1 [5,8)").row()], allocations=[there.row(), after.row()])
         assert replay.check(con, "c1").conflicts == ()
-        with replay.under(con, "v11"):
+        with replay.under(con, replay.named("v11")):
             check = replay.check(con, "c1")
         [conflict] = check.conflicts
         assert (conflict.rival.allocation_id, conflict.rival.source) == ("a9", "other restaurant")
@@ -486,7 +533,118 @@ def test_every_cause_is_reached() -> None:
     con = planted(checks=[*rows, meanwhile, story("c1 [5,8)").row(snapshot_data=None)], allocations=[LATER.row()])
     found = {cause for (cause,) in con.execute("select distinct cause from verdicts").fetchall()}
     found |= {cause for (cause,) in planted(checks=[early], rules=[]).execute("select cause from verdicts").fetchall()}
+    found |= {cause for _, cause in CONFIRMED_UNDER.values()} | {TestDeferred().moved("[20,30)")[1]}
     assert found == set(Cause)
+
+
+# Story of a confirmed check → the rule under which it is replayed, and the cause then.
+CONFIRMED_UNDER = {
+    "a1 [0,10) shadow · c1 [5,8)": ("strict", "confirmed_over_shadow"),
+    "a1 [0,10) shadow at:S · c1 [5,8)": ("strict", "confirmed_over_shadow"),
+    "a1 [0,10) firm at:S · c1 [5,8)": ("v11", "confirmed_over_other_tenant"),
+    "a1 [0,10) firm at:S · a2 [6,7) shadow · c1 [5,8)": ("strict", "rule_looser_then"),
+    "a1 [0,10) firm · a2 [6,7) shadow · c1 [5,8)": ("strict", "confirmed_over_conflict"),
+}
+
+
+@pytest.mark.parametrize("text", CONFIRMED_UNDER)
+def test_why_another_rule_would_have_refused_what_was_confirmed(text: str) -> None:
+    version, cause = CONFIRMED_UNDER[text]
+    with closing(planted(checks=[story(text).row()])) as con, replay.under(con, RULES[version]):
+        assert con.execute("select replayed_verdict, cause from verdicts").fetchall() == [("conflict", cause)]
+
+
+class TestDeferred:
+    """A deferred rule looks at commit; that the check was confirmed, and a row moved at its instant, shows that it was."""
+
+    def moved(self, to: str, text: str = "a1 [0,10) firm by:C · c1 [5,8)", **changes: Any) -> tuple[str, str]:
+        check = story(text)
+        row = replace(check.held[0], window=to, updated_at=CHECKED_AT.isoformat(" ")).row(**changes)
+        con = planted(checks=[check.row()], allocations=[row])
+        [(verdict, cause)] = con.execute("select replayed_verdict, cause from verdicts").fetchall()
+        return verdict, cause
+
+    def test_moved_out_of_the_way_before_commit(self) -> None:
+        assert self.moved("[20,30)") == ("clear", "transient_overlap")
+        assert self.moved("[8,10)") == ("clear", "transient_overlap")
+        assert self.moved("[0,10)", resource_id="U") == ("clear", "transient_overlap")
+        assert self.moved("[0,10)", shadow="true") == ("clear", "transient_overlap")
+
+    def test_left_in_the_way(self) -> None:
+        assert self.moved("[7,10)") == ("conflict", "confirmed_over_conflict")
+
+    def test_moved_by_another_transaction(self) -> None:
+        other = (CHECKED_AT + timedelta(microseconds=1)).isoformat(" ")
+        assert self.moved("[20,30)", updated_at=other) == ("conflict", "confirmed_over_conflict")
+
+    def test_one_of_two_left(self) -> None:
+        text = "a1 [0,10) firm by:C · a2 [7,9) firm by:D · c1 [5,8)"
+        assert self.moved("[20,30)", text) == ("conflict", "confirmed_over_conflict")
+
+    def test_a_refusal_was_not_deferred(self) -> None:
+        assert self.moved("[20,30)", "a1 [0,10) firm by:C · c1 [5,8) refused") == ("conflict", "agreed")
+
+    def test_a_rule_that_cannot_be_deferred(self) -> None:
+        check = story("a1 [0,10) firm by:C · c1 [5,8)")
+        row = replace(check.held[0], window="[20,30)", updated_at=CHECKED_AT.isoformat(" ")).row()
+        with closing(planted(checks=[check.row()], allocations=[row])) as con, replay.under(con, RULES["v11"]):
+            assert con.execute("select replayed_verdict from verdicts").fetchall() == [("conflict",)]
+
+
+class TestOneStatement:
+    """What is asked for in one statement is compared with each other, too, where the rule compares no resources."""
+
+    ONE_PARTY = Rule.parse("one_party", 'EXCLUDE USING gist (restaurant_id WITH =, "window" WITH &&) DEFERRABLE')
+
+    def rivals(self, text: str) -> list[tuple[str | None, str, str | None]]:
+        with closing(planted(checks=[story(text).row()])) as con, replay.under(con, self.ONE_PARTY):
+            check = replay.check(con, "c1")
+        assert check.replayed_verdict == (Verdict.CONFLICT if check.conflicts else Verdict.CLEAR)
+        return [(c.rival.allocation_id, c.rival.source, c.rival.resource_id) for c in check.conflicts]
+
+    def test_two_tables_at_once(self) -> None:
+        assert self.rivals("c1 [5,8) on:T,U") == [(None, "same request", "U"), (None, "same request", "T")]
+        assert self.rivals("c1 [5,8) on:T") == []
+
+    def test_rivals_on_other_tables(self) -> None:
+        assert self.rivals("a1 [0,10) firm on:V · c1 [5,8)") == [("a1", "snapshot", "V")]
+
+    def test_the_bookings_own_rows_on_what_it_asks_for_are_replaced(self) -> None:
+        assert self.rivals("a1 [0,10) firm by:B on:T · c1 [5,8)") == []
+        assert self.rivals("a1 [0,10) firm by:B on:V · c1 [5,8)") == [("a1", "snapshot", "V")]
+
+
+class TestWhatWasAskedFor:
+    """The request in the snapshot, else what was attempted, else the booking's own allocations."""
+
+    ROW = replace(story("a9 [5,8) firm by:B · c [0,1)").held[0], updated_at=CHECKED_AT.isoformat(" "))
+
+    def asked(self, check: Asked, **raw: Any) -> list[tuple[str | None, str, str]]:
+        found = replay.check(planted(checks=[check.row()], **raw), "c1").requests
+        return [(request.resource_id, str(request.window), request.source) for request in found]
+
+    def test_attempted_where_the_requested_window_cannot_be_read(self) -> None:
+        attempted = [{"resource_type": "table", "resource_id": "T", "window": window("[5,8)")}]
+        check = replace(ALONE, conflict=OVERLAP | {"attempted": attempted})
+        check = replace(check, more={"request": {"table_ids": ["T"], "restaurant_id": "R", "window": "soon"}})
+        assert self.asked(check) == [("T", window("[5,8)"), "attempted")]
+
+    def test_the_hold_in_its_own_snapshot_comes_before_its_firm_rows(self) -> None:
+        rows = (
+            "a1 [5,8) shadow by:B · a2 [0,3) firm by:B on:U · a3 [5,8) shadow by:C on:V · a4 [5,8) shadow by:B on:H type:hold"
+        )
+        check = replace(story(f"{rows} · c1 [5,8)"), more={"request": None})
+        assert self.asked(check) == [("T", window("[5,8)"), "inferred")]
+
+    def test_a_row_found_later(self) -> None:
+        check = replace(story("c1 [5,8)"), more={"request": None})
+        assert self.asked(check, allocations=[self.ROW.row()]) == [("T", window("[5,8)"), "inferred")]
+        assert self.asked(check, allocations_archive=[self.ROW.row()]) == [("T", window("[5,8)"), "inferred")]
+
+    def test_a_row_changed_after_the_check_tells_nothing(self) -> None:
+        check = replace(story("c1 [5,8)"), more={"request": None})
+        changed = (CHECKED_AT + timedelta(minutes=2)).isoformat(" ")
+        assert self.asked(check, allocations=[self.ROW.row(updated_at=changed)]) == []
 
 
 def test_unknown_check() -> None:
@@ -612,7 +770,7 @@ def rivals_by_hand(check: Asked, version: str) -> set[tuple[str, str]]:
 def replayed(checks: list[Asked], version: str = "v12") -> list[set[tuple[str, str]]]:
     """Replay many checks in one store; return the rivals of each."""
     rows = [check.apart(f"#{i}").row() for i, check in enumerate(checks)]
-    with closing(planted(checks=rows)) as con, replay.under(con, version):
+    with closing(planted(checks=rows)) as con, replay.under(con, replay.named(version)):
         rivals = con.execute("select check_id, resource_id, allocation_id from rivals").fetchall()
         verdicts = dict(con.execute("select check_id, replayed_verdict from verdicts").fetchall())
     assert len(set(rivals)) == len(rivals), "a rival was found twice"

@@ -7,8 +7,16 @@ select
     r.source
 from rivals as r
 anti join (
-    select check_id, allocation_id, resource_type, resource_id, booking_id, "window", 'snapshot' as source
+    select
+        check_id, allocation_id, resource_type, resource_id, booking_id, "window",
+        unnest(['snapshot', 'moved before commit']) as source
     from snapshot_allocations
+
+    union all
+
+    select q.check_id, null, q.resource_type, q.resource_id, c.booking_id, q."window", 'same request' as source
+    from requests as q
+    inner join checks as c using (check_id)
 
     union all
 
@@ -26,7 +34,7 @@ anti join (
 ) as e
     on e.check_id = r.check_id
     and e.source = r.source
-    and e.resource_id = r.resource_id
+    and e.resource_id is not distinct from r.rival_resource_id
     and e.allocation_id is not distinct from r.allocation_id
     and e.booking_id is not distinct from r.booking_id
     and e."window" = r."window"

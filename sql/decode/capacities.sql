@@ -4,7 +4,7 @@
 with listed as (
     select
         check_id,
-        unnest(snapshot.capacities) as table_row
+        unnest(capacities) as table_row
     from snapshots
     where snapshot_problem is null
 )

@@ -1,18 +1,39 @@
 -- Every check with what was recorded about it, typed.
 -- Grain: check.
 -- Parameters: none.
+with asked as (
+    -- A writer who names no restaurant still names its table.
+    select
+        q.check_id,
+        any_value(t.restaurant_id) as restaurant_id
+    from requests as q
+    inner join tables as t
+        on t.table_id = q.resource_id
+    group by q.check_id
+    having count(distinct t.restaurant_id) = 1
+),
+
+placed as (
+    select
+        s.* exclude (restaurant_id),
+        coalesce(s.restaurant_id, asked.restaurant_id) as restaurant_id
+    from snapshots as s
+    left join asked using (check_id)
+)
+
 select
+    s.check_no,
     s.check_id,
     s.booking_id,
-    coalesce(try_cast(said.restaurant_id as uuid)::varchar, said.restaurant_id) as restaurant_id,
+    coalesce(try_cast(s.restaurant_id as uuid)::varchar, s.restaurant_id) as restaurant_id,
     try_cast(s.checked_at as timestamptz) as checked_at,
     case try_cast(s.confirmed as boolean) when true then 'confirmed' when false then 'refused' end as recorded_verdict,
-    s.conflict.sqlstate as sqlstate,
-    s.conflict."constraint" as constraint_name,
-    s.conflict.message as message,
-    s.conflict.detail as detail,
-    s.snapshot.request.hold_id as hold_id,
-    s.snapshot.request.table_ids as table_ids,
+    s.sqlstate,
+    s.constraint_name,
+    s.message,
+    s.detail,
+    s.hold_id,
+    s.table_ids,
     w."window" as requested_window,
     w.window_lower as requested_lower,
     w.window_upper as requested_upper,
@@ -21,34 +42,19 @@ select
     scope.window_upper as scope_upper,
     scope.lower_pos as scope_lower_pos,
     scope.upper_pos as scope_upper_pos,
-    s.snapshot is not null as has_snapshot,
+    s.has_snapshot,
     s.snapshot_problem,
-    coalesce(len(s.snapshot.allocations), 0) as snapshot_allocations,
+    s.snapshot_allocations,
     s.snapshot_bytes,
     s.conflict_bytes,
     s.capture_id
-from snapshots as s
-left join (
-    select
-        check_id,
-        coalesce(snapshot.request.restaurant_id, snapshot.scope.restaurant_id, asked.restaurant_id) as restaurant_id
-    from snapshots
-    left join (
-        -- A writer who names no restaurant still names its table.
-        select q.check_id, any_value(t.restaurant_id) as restaurant_id
-        from requests as q
-        inner join tables as t
-            on t.table_id = q.resource_id
-        group by q.check_id
-        having count(distinct t.restaurant_id) = 1
-    ) as asked using (check_id)
-) as said using (check_id)
+from placed as s
 left join windows as w
-    on w.window_text = json_extract_string(s.snapshot.request."window", '$')
+    on w.window_text = s.requested_text
 left join windows as scope
-    on scope.window_text = json_extract_string(s.snapshot.scope."window", '$')
+    on scope.window_text = s.scope_text
     -- A scope of another restaurant says nothing about this request.
-    and coalesce(lower(s.snapshot.scope.restaurant_id) = lower(said.restaurant_id), true)
+    and coalesce(lower(s.scope_restaurant_id) = lower(s.restaurant_id), true)
 -- Polars and Python know the years 1 to 9999 only, in any zone; a check at any other instant is in quarantine.
 where year(try_cast(s.checked_at as timestamptz)) between 2 and 9998
 order by checked_at, try_cast(s.check_id as bigint), s.check_id

@@ -5,7 +5,7 @@ with details as (
     select
         check_id,
         regexp_extract(
-            conflict.detail,
+            detail,
             '^Key \((.*?)\)=\((.*)\) conflicts with existing key \(.*?\)=\((.*)\)\.$',
             ['columns', 'attempted', 'existing']
         ) as named

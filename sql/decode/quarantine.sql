@@ -1,45 +1,6 @@
 -- What could not be decoded, with the reason and the raw text; the good rows around it are used.
 -- Grain: raw row, or entry of a list inside one.
 -- Parameters: none.
-with doubtful_items as (
-    select
-        i.check_id,
-        i.item_no,
-        i.allocation_id,
-        w.problem,
-        i.shadow_text is not null and try_cast(i.shadow_text as boolean) is null as shadow_is_bad,
-        json_extract(r.snapshot_data, '$.allocations[' || (i.item_no - 1) || ']') as item
-    from snapshot_items as i
-    inner join snapshots as s using (check_id)
-    inner join raw_checks as r
-        on r.key = s.check_id
-        and r.capture_id = s.capture_id
-    left join windows as w using (window_text)
-    where i.allocation_id is null
-    or w.problem is not null
-    or shadow_is_bad
-    or i.restaurant_id is null
-    or i.resource_type is null
-    or i.resource_id is null
-    or i.window_text is null
-    or i.shadow_text is null
-),
-
--- A compared column that is null passes the rule, one that was not written may hold anything.
-bad_items as (
-    select
-        *,
-        case
-            when allocation_id is null then 'entry is not an allocation with an id'
-            when not list_has_all(json_keys(item), ['restaurant_id', 'resource_type', 'resource_id', 'window', 'shadow'])
-                then 'entry lacks a column that a rule compares'
-            when problem is not null then problem
-            when shadow_is_bad then 'shadow is not a boolean'
-        end as reason
-    from doubtful_items
-    where reason is not null
-)
-
 select
     'checks' as relation,
     s.check_id as key,
@@ -72,14 +33,11 @@ select
     said.what || ': ' || w.problem as reason,
     w.window_text as raw
 from (
-    select check_id, 'requested window' as what, json_extract_string(snapshot.request."window", '$') as window_text
-    from snapshots
+    select check_id, 'requested window' as what, requested_text as window_text from snapshots
     union
-    select check_id, 'scope' as what, json_extract_string(snapshot.scope."window", '$') as window_text
-    from snapshots
+    select check_id, 'scope' as what, scope_text as window_text from snapshots
     union
-    select check_id, 'attempted window' as what, json_extract_string(unnest(conflict.attempted)."window", '$') as window_text
-    from snapshots
+    select check_id, 'attempted window' as what, unnest(attempted).window_text as window_text from snapshots
 ) as said
 inner join windows as w using (window_text)
 where w.problem is not null
@@ -88,11 +46,14 @@ union all
 
 select
     'snapshot allocations' as relation,
-    check_id as key,
-    item_no,
-    reason,
-    item::varchar as raw
-from bad_items
+    s.check_id as key,
+    l.item_no,
+    e.problem as reason,
+    e.raw
+from snapshot_entries as e
+inner join snapshot_listing as l using (entry_no)
+inner join snapshots as s using (check_no)
+where e.problem is not null
 
 union all
 

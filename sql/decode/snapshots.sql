@@ -1,22 +1,73 @@
--- The newest version of every check's evidence, its JSON taken apart once; every later relation reads this one.
+-- The newest version of every check's evidence, its JSON taken apart once; only the list of allocations is left to the next.
 -- Grain: check.
 -- Parameters: none.
 with newest as (
     select
-        key as check_id,
-        capture_id,
-        booking_id,
-        confirmed,
-        checked_at,
-        snapshot_data,
-        conflict_details,
-        try_cast(snapshot_data as json) as snapshot_json,
-        try_cast(conflict_details as json) as conflict_json
+        key,
+        max(capture_id) as capture_id,
+        row_number() over (order by min(rowid)) as check_no
     from raw_checks
-    qualify row_number() over (partition by key order by capture_id desc) = 1
+    group by key
+),
+
+parsed as (
+    select
+        newest.check_no,
+        r.key as check_id,
+        r.capture_id,
+        r.booking_id,
+        r.confirmed,
+        r.checked_at,
+        r.snapshot_data,
+        r.conflict_details,
+        try(from_json(
+            r.snapshot_data,
+            '{
+                "version": "VARCHAR", "rule": "VARCHAR", "request": "JSON", "scope": "JSON",
+                "capacities": [{
+                    "table_id": "VARCHAR", "restaurant_id": "VARCHAR", "capacity": "VARCHAR",
+                    "min_party_size": "VARCHAR", "max_party_size": "VARCHAR"
+                }],
+                "allocations": ["BOOLEAN"]
+            }'
+        )) as snapshot,
+        try(from_json(
+            r.conflict_details,
+            '{
+                "sqlstate": "VARCHAR", "constraint": "VARCHAR", "message": "VARCHAR", "detail": "VARCHAR",
+                "attempted": ["JSON"]
+            }'
+        )) as conflict
+    from raw_checks as r
+    inner join newest using (key, capture_id)
+),
+
+said as (
+    select
+        *,
+        -- The list's entries are no booleans, but where there is a list one null stands for each, and that costs nothing.
+        -- Only where there is none, the document is read once more for what else it may be.
+        if(snapshot.allocations is null, try(json_type(snapshot_data, ['$', '$.allocations'])), ['OBJECT', 'ARRAY']) as types,
+        try(json_type(conflict_details)) as conflict_type,
+        from_json(
+            snapshot.request,
+            '{"hold_id": "VARCHAR", "restaurant_id": "VARCHAR", "table_ids": ["VARCHAR"]}'
+        ) as request,
+        from_json(snapshot.scope, '{"restaurant_id": "VARCHAR"}') as scope,
+        -- A window has a key of its own, or two fields of the object say its bounds.
+        list_transform(
+            list_concat([snapshot.request, snapshot.scope], conflict.attempted),
+            lambda place : case
+                when json_type(place, '$.window') = 'ARRAY' then 'list ' || json_extract(place, '$.window')::varchar
+                when json_type(place, '$.window') is not null then json_extract_string(place, '$.window')
+                when list_has_any(json_keys(place), ['start', 'start_at', 'startAt', 'window_start']) then place::varchar
+            end
+        ) as windows
+    from parsed
 )
 
 select
+    check_no,
     check_id,
     capture_id,
     booking_id,
@@ -24,46 +75,36 @@ select
     checked_at,
     case
         when snapshot_data is null then null
-        when snapshot_json is null then 'snapshot is not JSON'
-        when json_type(snapshot_json) = 'NULL' then null
-        when json_type(snapshot_json) <> 'OBJECT' then 'snapshot is not an object'
-        when json_type(snapshot_json, '$.allocations') is null then 'snapshot has no allocations'
-        when json_type(snapshot_json, '$.allocations') <> 'ARRAY' then 'allocations is not a list'
+        when types is null then 'snapshot is not JSON'
+        when types[1] = 'NULL' then null
+        when types[1] <> 'OBJECT' then 'snapshot is not an object'
+        when types[2] is null then 'snapshot has no allocations'
+        when types[2] <> 'ARRAY' then 'allocations is not a list'
     end as snapshot_problem,
     case
         when conflict_details is null then null
-        when conflict_json is null then 'conflict_details is not JSON'
-        when json_type(conflict_json) not in ('OBJECT', 'NULL') then 'conflict_details is not an object'
+        when conflict_type is null then 'conflict_details is not JSON'
+        when conflict_type not in ('OBJECT', 'NULL') then 'conflict_details is not an object'
     end as conflict_problem,
+    coalesce(types[1] <> 'NULL', snapshot_data is not null) as has_snapshot,
+    coalesce(len(snapshot.allocations), 0) as snapshot_allocations,
     coalesce(strlen(snapshot_data), 0) as snapshot_bytes,
     coalesce(strlen(conflict_details), 0) as conflict_bytes,
-    from_json(
-        snapshot_json,
-        '{
-            "version": "VARCHAR",
-            "rule": "VARCHAR",
-            "request": {
-                "hold_id": "VARCHAR", "booking_id": "VARCHAR", "restaurant_id": "VARCHAR",
-                "table_ids": ["VARCHAR"], "window": "JSON"
-            },
-            "scope": {"restaurant_id": "VARCHAR", "window": "JSON"},
-            "allocations": [{
-                "id": "VARCHAR", "booking_id": "VARCHAR", "restaurant_id": "VARCHAR", "resource_type": "VARCHAR",
-                "resource_id": "VARCHAR", "window": "JSON", "shadow": "VARCHAR", "is_maintenance": "VARCHAR",
-                "created_at": "VARCHAR", "updated_at": "VARCHAR"
-            }],
-            "capacities": [{
-                "table_id": "VARCHAR", "restaurant_id": "VARCHAR", "capacity": "VARCHAR",
-                "min_party_size": "VARCHAR", "max_party_size": "VARCHAR"
-            }]
-        }'
-    ) as snapshot,
-    from_json(
-        conflict_json,
-        '{
-            "sqlstate": "VARCHAR", "constraint": "VARCHAR", "message": "VARCHAR", "detail": "VARCHAR",
-            "attempted": [{"resource_type": "VARCHAR", "resource_id": "VARCHAR", "window": "JSON"}]
-        }'
-    ) as conflict
-from newest
-order by check_id
+    coalesce(request.restaurant_id, scope.restaurant_id) as restaurant_id,
+    scope.restaurant_id as scope_restaurant_id,
+    request.hold_id as hold_id,
+    request.table_ids as table_ids,
+    windows[1] as requested_text,
+    windows[2] as scope_text,
+    snapshot.capacities as capacities,
+    conflict.sqlstate as sqlstate,
+    conflict."constraint" as constraint_name,
+    conflict.message as message,
+    conflict.detail as detail,
+    list_transform(conflict.attempted, lambda place, n : {
+        'resource_type': json_extract_string(place, '$.resource_type'),
+        'resource_id': json_extract_string(place, '$.resource_id'),
+        'window_text': windows[n + 2]
+    }) as attempted
+from said
+order by check_no

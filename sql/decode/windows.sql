@@ -6,28 +6,41 @@ with texts as (
     union
     select window_text from named_rivals
     union
-    select json_extract_string(snapshot.request."window", '$') from snapshots
+    select requested_text from snapshots
     union
-    select json_extract_string(snapshot.scope."window", '$') from snapshots
+    select scope_text from snapshots
     union
-    select json_extract_string(unnest(conflict.attempted)."window", '$') from snapshots
+    select unnest(attempted).window_text from snapshots
     union
     select window_text from raw_allocations
     union
     select window_text from raw_allocations_archive
 ),
 
--- Two forms are read: PostgreSQL's range text, and {"start": …, "end": …}, half-open, as JavaScript writers leave it.
--- Both keys must be there, null for no bound: an object of other keys is not a window without bounds.
+-- Two forms are read: PostgreSQL's range text, and an object with a key for either bound, half-open, as JavaScript
+-- writers leave it. Both keys must be there, null for no bound: an object of other keys is not a window without bounds.
+named as (
+    select
+        window_text,
+        case
+            when window_text[1] = '{' then list_filter(
+                [['start', 'end'], ['start_at', 'end_at'], ['startAt', 'endAt'], ['window_start', 'window_end']],
+                lambda pair : list_has_all(json_keys(try_cast(window_text as json)), pair)
+            )[1]
+        end as fields
+    from texts
+    where window_text is not null
+),
+
 split as (
     select
         window_text,
         window_text = 'empty' as said_empty,
         case
-            when list_has_all(json_keys(try_cast(window_text as json)), ['start', 'end']) then {
+            when fields is not null then {
                 'lower_bracket': '[',
-                'lower': coalesce(json_extract_string(window_text, '$.start'), ''),
-                'upper': coalesce(json_extract_string(window_text, '$.end'), ''),
+                'lower': coalesce(json_extract_string(window_text, '$.' || fields[1]), ''),
+                'upper': coalesce(json_extract_string(window_text, '$.' || fields[2]), ''),
                 'upper_bracket': ')'
             }
             else regexp_extract(
@@ -36,8 +49,7 @@ split as (
                 ['lower_bracket', 'lower', 'upper', 'upper_bracket']
             )
         end as part
-    from texts
-    where window_text is not null
+    from named
 ),
 
 bounds as (
@@ -48,21 +60,90 @@ bounds as (
         part.lower_bracket = '[' as lower_bracket_inc,
         part.upper_bracket = ']' as upper_bracket_inc,
         trim(part.lower, '"') as lower_text,
-        trim(part.upper, '"') as upper_text
+        trim(part.upper, '"') as upper_text,
+        -- In the style SQL the writer's order of day and month shows only where one of the two bounds has a day past the 12th.
+        regexp_extract(concat_ws(' ', lower_text, upper_text), '(1[3-9]|2\d|3[01])/\d\d/\d{4}') <> '' as day_leads,
+        regexp_extract(concat_ws(' ', lower_text, upper_text), '\d\d/(1[3-9]|2\d|3[01])/\d{4}') <> '' as month_leads
     from split
 ),
 
--- Only ISO instants with an offset are read: a bound without one would silently be taken for UTC.
+-- The other styles of DateStyle, rewritten as ISO: German, SQL, and Postgres in both orders.
+restyled as (
+    select
+        * exclude (lower_text, upper_text),
+        list_transform([lower_text, upper_text], lambda bound : case
+            when bound = '' or bound[5] = '-' then bound
+            when bound[3] = '.'
+                then regexp_replace(bound, '^(\d\d)\.(\d\d)\.(\d{4,6}) ([\d:.]+) ?(.*)$', '\3-\2-\1 \4 \5')
+            when bound[3] = '/' and (day_leads and not month_leads or bound[1:2] = bound[4:5])
+                then regexp_replace(bound, '^(\d\d)/(\d\d)/(\d{4,6}) ([\d:.]+) ?(.*)$', '\3-\2-\1 \4 \5')
+            when bound[3] = '/' and month_leads and not day_leads
+                then regexp_replace(bound, '^(\d\d)/(\d\d)/(\d{4,6}) ([\d:.]+) ?(.*)$', '\3-\1-\2 \4 \5')
+            when bound[4] = ' ' and bound[5] between '0' and '9' and list_contains(months, bound[8:10])
+                then regexp_replace(
+                    bound, '^\w{3} (\d\d) \w{3} ([\d:.]+) (\d{4,6}) ?(.*)$',
+                    '\3-' || lpad(list_position(months, bound[8:10])::varchar, 2, '0') || '-\1 \2 \4'
+                )
+            when bound[4] = ' ' and list_contains(months, bound[5:7])
+                then regexp_replace(
+                    bound, '^\w{3} \w{3} (\d\d) ([\d:.]+) (\d{4,6}) ?(.*)$',
+                    '\3-' || lpad(list_position(months, bound[5:7])::varchar, 2, '0') || '-\1 \2 \4'
+                )
+            else bound
+        end) as texts
+    from bounds
+    cross join (
+        select ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'Jun', 'Jul', 'Aug', 'Sep', 'Oct', 'Nov', 'Dec'] as months
+    )
+),
+
+-- These styles end with the zone's abbreviation. Only those count that mean one offset wherever they are used: IST, CST or
+-- PST may be any of several.
+zoned as (
+    select
+        * exclude (texts),
+        list_transform(texts, lambda bound : case
+            when bound = '' or bound[-3:-3] in ('+', '-') or bound[-1] not between 'A' and 'Z' then bound
+            else regexp_replace(
+                bound, ' ([A-Z]{3,4})( BC)?$',
+                coalesce(offsets[regexp_extract(bound, ' ([A-Z]{3,4})( BC)?$', 1)], ' unclear') || '\2'
+            )
+        end) as texts
+    from restyled
+    cross join (
+        select map {
+            'UTC': '+00', 'GMT': '+00', 'WET': '+00', 'WEST': '+01', 'BST': '+01', 'CET': '+01', 'CEST': '+02', 'EET': '+02',
+            'EEST': '+03', 'SAST': '+02', 'EAT': '+03', 'JST': '+09', 'HKT': '+08', 'AWST': '+08', 'ACST': '+09:30',
+            'ACDT': '+10:30', 'AEST': '+10', 'AEDT': '+11', 'NZST': '+12', 'NZDT': '+13', 'AST': '-04', 'ADT': '-03',
+            'EST': '-05', 'EDT': '-04', 'MST': '-07', 'MDT': '-06', 'PDT': '-07', 'AKST': '-09', 'AKDT': '-08', 'HST': '-10'
+        } as offsets
+    )
+),
+
+-- Only instants with an offset are read: a bound without one would silently be taken for UTC.
 instants as (
     select
-        *,
-        case when regexp_full_match(lower_text, iso) then try_cast(lower_text as timestamptz) end as window_lower,
-        case when regexp_full_match(upper_text, iso) then try_cast(upper_text as timestamptz) end as window_upper
+        * exclude (texts, places),
+        texts[1] as lower_text,
+        texts[2] as upper_text,
+        places[1] as window_lower,
+        places[2] as window_upper
     from (
         select
             *,
-            '\d{4,6}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)' as iso
-        from bounds
+            list_transform(texts, lambda bound : case
+                when regexp_full_match(
+                    bound,
+                    '\d{4,6}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d(\.\d{1,6})?)? ?(Z|[+-]\d\d(:?\d\d(:\d\d)?)?)( BC)?'
+                ) then try_cast(
+                    if(
+                        bound[-3:] = ' BC',
+                        regexp_replace(bound, '^(\d+-\d\d-\d\d)[ T]([\d:.]+) ?(.*) BC$', '\1 (BC) \2\3'),
+                        replace(replace(bound, ' +', '+'), ' -', '-')
+                    ) as timestamptz
+                )
+            end) as places
+        from zoned
     )
 ),
 
@@ -99,6 +180,15 @@ judged as (
         end as problem,
         said_empty or (lower_place = upper_place and not (lower_inc and upper_inc)) as is_empty
     from places
+),
+
+printed as (
+    select
+        *,
+        -- The years before the first as PostgreSQL prints them.
+        regexp_replace(window_lower::varchar, '^(\d+-\d\d-\d\d) \(BC\) (.*)$', '\1 \2 BC') as lower_printed,
+        regexp_replace(window_upper::varchar, '^(\d+-\d\d-\d\d) \(BC\) (.*)$', '\1 \2 BC') as upper_printed
+    from judged
 )
 
 select
@@ -108,17 +198,21 @@ select
         when is_empty then 'empty'
         else
             if(lower_inc, '[', '(')
-            || coalesce('"' || window_lower::varchar || '"', lower_text)
+            || coalesce('"' || lower_printed || '"', lower_text)
             || ','
-            || coalesce('"' || window_upper::varchar || '"', upper_text)
+            || coalesce('"' || upper_printed || '"', upper_text)
             || if(upper_inc, ']', ')')
     end as "window",
-    -- Python and polars end with the year 9999, in some zones a day before; later instants are in the text and the place only.
+    -- Python and polars know the years 1 to 9999, in some zones a day less; other instants are in the text and the place only.
     case
-        when problem is null and not is_empty and window_lower < '9999-12-31 00:00:00+00'::timestamptz then window_lower
+        when problem is null and not is_empty
+        and window_lower between '0001-01-02 00:00:00+00'::timestamptz and '9999-12-30 23:59:59.999999+00'::timestamptz
+            then window_lower
     end as window_lower,
     case
-        when problem is null and not is_empty and window_upper < '9999-12-31 00:00:00+00'::timestamptz then window_upper
+        when problem is null and not is_empty
+        and window_upper between '0001-01-02 00:00:00+00'::timestamptz and '9999-12-30 23:59:59.999999+00'::timestamptz
+            then window_upper
     end as window_upper,
     case when problem is null and not is_empty then lower_inc end as lower_inc,
     case when problem is null and not is_empty then upper_inc end as upper_inc,
@@ -126,5 +220,5 @@ select
     case when problem is null and not is_empty then lower_place + if(lower_inc, 0, 1) end as lower_pos,
     case when problem is null and not is_empty then upper_place - if(upper_inc, 0, 1) end as upper_pos,
     problem
-from judged
+from printed
 order by window_text

@@ -1,15 +1,25 @@
 -- Every state in which any evidence has seen an allocation, with when it was first and last seen so.
 -- Grain: allocation × content.
 -- Parameters: none.
-with seen as (
+with listed as (
     select
-        s.allocation_id, s.booking_id, s.restaurant_id, s.resource_type, s.resource_id,
-        s."window", s.window_lower, s.window_upper, s.lower_inc, s.upper_inc, s.lower_pos, s.upper_pos,
-        s.shadow, s.is_maintenance, s.created_at, s.updated_at,
-        c.checked_at as seen_at,
+        l.entry_no,
+        min(c.checked_at) as first_seen_at,
+        max(c.checked_at) as last_seen_at
+    from snapshot_listing as l
+    inner join checks as c using (check_no)
+    group by l.entry_no
+),
+
+seen as (
+    select
+        e.* exclude (entry_no, problem, raw),
+        l.first_seen_at,
+        l.last_seen_at,
         'snapshot' as source
-    from snapshot_allocations as s
-    inner join checks as c using (check_id)
+    from snapshot_entries as e
+    inner join listed as l using (entry_no)
+    where e.problem is null
 
     union all
 
@@ -21,7 +31,8 @@ with seen as (
         try_cast(a.created_at as timestamptz) as created_at,
         try_cast(a.updated_at as timestamptz) as updated_at,
         -- An archived row stood so until it was moved there, whenever the archive was read.
-        coalesce(try_cast(a.archived_at as timestamptz), k.captured_at) as seen_at,
+        coalesce(try_cast(a.archived_at as timestamptz), k.captured_at) as first_seen_at,
+        first_seen_at as last_seen_at,
         a.source
     from (
         select * exclude (created_by), null as archived_at, 'allocations' as source from raw_allocations
@@ -37,8 +48,8 @@ select
     allocation_id, booking_id, restaurant_id, resource_type, resource_id,
     "window", window_lower, window_upper, lower_inc, upper_inc, lower_pos, upper_pos,
     shadow, is_maintenance, created_at, updated_at,
-    min(seen_at) as first_seen_at,
-    max(seen_at) as last_seen_at,
+    min(first_seen_at) as first_seen_at,
+    max(last_seen_at) as last_seen_at,
     list_sort(list_distinct(list(source))) as sources
 from seen
 group by all

@@ -45,7 +45,8 @@ blockers as (
         not a.shadow
         or exists (
             from rules as r
-            where not r.firm_only
+            where r.replayed
+            and not r.firm_only
             and meal.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
             and meal.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
         )
@@ -58,7 +59,7 @@ blockers as (
     inner join windows as w
         on w.window_text = n."window"
     where n.check_id = $check_id
-    and n.source <> 'snapshot'
+    and n.source not in ('snapshot', 'same request')
 ),
 
 -- A start that is just free lies where something ends, or as long before something begins as the meal takes.

@@ -11,7 +11,6 @@ select
     r.version as rule_version,
     r.definition as rule_definition,
     r.equality,
-    r.firm_only,
     r.valid_from,
     r.valid_to,
     p.name as restaurant_name,
@@ -23,6 +22,7 @@ left join rules as r
     on list_contains(string_split(v.rule, ', '), r.rule)
     and c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
     and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
+    and r.replayed
 left join restaurants as p using (restaurant_id)
 left join captures as k using (capture_id)
 where c.check_id = $check_id

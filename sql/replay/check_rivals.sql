@@ -10,11 +10,11 @@ select
 from rivals as n
 inner join requests as q using (check_id, resource_type, resource_id)
 left join tables as t
-    on t.table_id = n.resource_id
-    and n.resource_type = 'table'
+    on t.table_id = n.rival_resource_id
+    and n.rival_resource_type = 'table'
 where n.check_id = $check_id
 -- Once, also where two rules forbid it or a snapshot lists it twice.
 qualify row_number() over (
-    partition by n.resource_type, n.resource_id, n.allocation_id, n."window" order by n.rule, n.source
+    partition by n.rival_resource_type, n.rival_resource_id, n.allocation_id, n."window" order by n.rule, n.source
 ) = 1
 order by n.window_lower nulls first, n."window", n.resource_id, n.allocation_id

@@ -1,63 +1,121 @@
--- Every allocation that overlaps what a check asked for under the rule in force, and where the evidence has it from.
+-- Every allocation that overlaps what a check asked for under the rule replayed, and where the evidence has it from.
 -- Grain: check × requested resource × rule × rival.
 -- Parameters: none.
 with asked as (
     select
-        q.*,
+        q.* exclude (source),
+        c.check_no,
         c.booking_id,
         c.restaurant_id,
         c.checked_at,
+        c.recorded_verdict,
         r.rule,
         r.firm_only,
+        r.deferrable,
         list_contains(r.equality, 'restaurant_id') as same_restaurant,
         list_contains(r.equality, 'resource_type') as same_type,
-        list_contains(r.equality, 'resource_id') as same_resource
+        list_contains(r.equality, 'resource_id') as same_resource,
+        list_contains(r.equality, 'shadow') as same_shadow
     from requests as q
     inner join checks as c using (check_id)
     inner join rules as r
         on c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
         and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
     where r.replayable
+    and r.replayed
 ),
 
 -- Seen by the check itself, in its own snapshot.
+listed as (
+    select
+        q.*,
+        a
+    from asked as q
+    inner join snapshot_listing as l using (check_no)
+    inner join snapshot_entries as a using (entry_no)
+    where a.problem is null
+    -- Two windows overlap when neither begins after the other has ended; an empty one has no place and never does.
+    and a.lower_pos <= q.upper_pos
+    and q.lower_pos <= a.upper_pos
+    -- Any null in a compared column passes, as in PostgreSQL.
+    and (not q.same_restaurant or a.restaurant_id = q.restaurant_id)
+    and (not q.same_type or a.resource_type = q.resource_type)
+    and (not q.same_resource or a.resource_id = q.resource_id)
+    and (not q.same_shadow or not a.shadow)
+    and (not q.firm_only or not a.shadow)
+),
+
+-- A rule that is deferred looks at commit: what the check's own transaction moved out of the way by then was in nobody's
+-- way, and that it was confirmed says that the rule was deferred. The two share the transaction's instant.
 in_snapshot as (
     select
-        q.check_id, q.resource_type, q.resource_id, q.rule,
-        q."window" as asked_window, q.window_lower as asked_lower, q.window_upper as asked_upper,
-        q.lower_pos as asked_lower_pos, q.upper_pos as asked_upper_pos,
-        a.allocation_id, a.booking_id, a.restaurant_id,
-        a."window", a.window_lower, a.window_upper, a.lower_pos, a.upper_pos,
-        a.resource_type as rival_resource_type, a.resource_id as rival_resource_id,
-        a.shadow, a.is_maintenance, a.created_at, a.updated_at,
-        'snapshot' as source
+        q.* exclude (a),
+        q.a.allocation_id, q.a.booking_id as rival_booking_id, q.a.restaurant_id as rival_restaurant_id,
+        q.a.resource_type as rival_resource_type, q.a.resource_id as rival_resource_id,
+        q.a."window" as rival_window, q.a.window_lower as rival_lower, q.a.window_upper as rival_upper,
+        q.a.lower_pos as rival_lower_pos, q.a.upper_pos as rival_upper_pos,
+        q.a.shadow, q.a.is_maintenance, q.a.created_at, q.a.updated_at,
+        if(v.allocation_id is null, 'snapshot', 'moved before commit') as source
+    from listed as q
+    -- The booking's own rows on what it asks for are what the request replaces, not rivals.
+    anti join requests as own
+        on own.check_id = q.check_id
+        and own.resource_type = q.a.resource_type
+        and own.resource_id = q.a.resource_id
+        and q.a.booking_id = q.booking_id
+    left join (
+        select distinct on (allocation_id, updated_at) *
+        from allocation_versions
+        order by allocation_id, updated_at, first_seen_at desc, lower_pos
+    ) as v
+        on q.deferrable
+        and q.recorded_verdict = 'confirmed'
+        and v.allocation_id = q.a.allocation_id
+        and v.updated_at = q.checked_at
+        and v.updated_at > q.a.updated_at
+        and not coalesce(
+            v.lower_pos <= q.upper_pos
+            and q.lower_pos <= v.upper_pos
+            and (not q.same_restaurant or v.restaurant_id = q.restaurant_id)
+            and (not q.same_type or v.resource_type = q.resource_type)
+            and (not q.same_resource or v.resource_id = q.resource_id)
+            and (not q.same_shadow or not v.shadow)
+            and (not q.firm_only or not v.shadow),
+            false
+        )
+),
+
+-- Asked for in the same breath: the rows of one statement are rivals of each other, too.
+asked_together as (
+    select
+        q.*,
+        null as allocation_id, o.booking_id as rival_booking_id, o.restaurant_id as rival_restaurant_id,
+        o.resource_type as rival_resource_type, o.resource_id as rival_resource_id,
+        o."window" as rival_window, o.window_lower as rival_lower, o.window_upper as rival_upper,
+        o.lower_pos as rival_lower_pos, o.upper_pos as rival_upper_pos,
+        false as shadow, false as is_maintenance, null::timestamptz as created_at, null::timestamptz as updated_at,
+        'same request' as source
     from asked as q
-    inner join snapshot_allocations as a
-        on a.check_id = q.check_id
-        -- Two windows overlap when neither begins after the other has ended; an empty one has no place and never does.
-        and a.lower_pos <= q.upper_pos
-        and q.lower_pos <= a.upper_pos
-        -- Any null in a compared column passes, as in PostgreSQL.
-        and (not q.same_restaurant or a.restaurant_id = q.restaurant_id)
-        and (not q.same_type or a.resource_type = q.resource_type)
-        and (not q.same_resource or a.resource_id = q.resource_id)
-        and (not q.firm_only or not a.shadow)
-    -- The booking's own row on this resource is what the request replaces, not a rival.
-    where not coalesce(
-        a.booking_id = q.booking_id and a.resource_type = q.resource_type and a.resource_id = q.resource_id, false
-    )
+    inner join asked as o
+        on o.check_id = q.check_id
+        and o.rule = q.rule
+        and o.lower_pos <= q.upper_pos
+        and q.lower_pos <= o.upper_pos
+        and (o.resource_type is distinct from q.resource_type or o.resource_id is distinct from q.resource_id)
+        and (not q.same_restaurant or o.restaurant_id = q.restaurant_id)
+        and (not q.same_type or o.resource_type = q.resource_type)
+        and (not q.same_resource or o.resource_id = q.resource_id)
 ),
 
 -- A rule that compares no restaurants looks beyond the snapshot. A version existed unchanged from its last update
 -- until it was last seen; within that span it certainly was there.
 elsewhere as (
     select
-        q.check_id, q.resource_type, q.resource_id, q.rule,
-        q."window" as asked_window, q.window_lower as asked_lower, q.window_upper as asked_upper,
-        q.lower_pos as asked_lower_pos, q.upper_pos as asked_upper_pos,
-        a.allocation_id, a.booking_id, a.restaurant_id,
-        a."window", a.window_lower, a.window_upper, a.lower_pos, a.upper_pos,
+        q.*,
+        a.allocation_id, a.booking_id as rival_booking_id, a.restaurant_id as rival_restaurant_id,
         a.resource_type as rival_resource_type, a.resource_id as rival_resource_id,
+        a."window" as rival_window, a.window_lower as rival_lower, a.window_upper as rival_upper,
+        a.lower_pos as rival_lower_pos, a.upper_pos as rival_upper_pos,
         a.shadow, a.is_maintenance, a.created_at, a.updated_at,
         'other restaurant' as source
     from asked as q
@@ -67,6 +125,7 @@ elsewhere as (
         and a.lower_pos <= q.upper_pos
         and q.lower_pos <= a.upper_pos
         and (not q.same_type or a.resource_type = q.resource_type)
+        and (not q.same_shadow or not a.shadow)
         and (not q.firm_only or not a.shadow)
         and q.checked_at between a.updated_at and a.last_seen_at
     anti join in_snapshot as s
@@ -85,12 +144,11 @@ elsewhere as (
 -- instant is the start of its transaction: which of two snapshots is the later, checks close to each other cannot tell.
 named as (
     select
-        q.check_id, q.resource_type, q.resource_id, q.rule,
-        q."window" as asked_window, q.window_lower as asked_lower, q.window_upper as asked_upper,
-        q.lower_pos as asked_lower_pos, q.upper_pos as asked_upper_pos,
-        v.allocation_id, v.booking_id, coalesce(v.restaurant_id, n.restaurant_id) as restaurant_id,
-        w."window", w.window_lower, w.window_upper, w.lower_pos, w.upper_pos,
+        q.*,
+        v.allocation_id, v.booking_id as rival_booking_id, coalesce(v.restaurant_id, n.restaurant_id) as rival_restaurant_id,
         n.resource_type as rival_resource_type, n.resource_id as rival_resource_id,
+        w."window" as rival_window, w.window_lower as rival_lower, w.window_upper as rival_upper,
+        w.lower_pos as rival_lower_pos, w.upper_pos as rival_upper_pos,
         v.shadow, v.is_maintenance, v.created_at, v.updated_at,
         if(v.allocation_id is null, 'named by PostgreSQL', 'later evidence') as source
     from asked as q
@@ -115,7 +173,7 @@ named as (
         on s.check_id = q.check_id
         and s.rule = q.rule
         and s.rival_resource_id = n.resource_id
-        and s."window" = w."window"
+        and s.rival_window = w."window"
     qualify row_number() over (
         partition by q.check_id, q.resource_type, q.resource_id, q.rule
         order by abs(epoch_us(v.updated_at) - epoch_us(q.checked_at)) nulls last, v.last_seen_at desc, v.allocation_id
@@ -124,28 +182,42 @@ named as (
 
 found as (
     from in_snapshot
-    union all
+    union all by name
+    from asked_together
+    union all by name
     from elsewhere
-    union all
+    union all by name
     from named
 )
 
 select
-    check_id, resource_type, resource_id, rule, allocation_id, booking_id, restaurant_id,
+    check_id, resource_type, resource_id, rule, allocation_id,
+    rival_booking_id as booking_id,
+    rival_restaurant_id as restaurant_id,
+    rival_resource_type,
+    rival_resource_id,
     case
+        when source = 'same request' then 'request'
         when is_maintenance then 'maintenance'
         when rival_resource_type = 'merge_group' then 'merge_group'
         when shadow or rival_resource_type = 'hold' then 'hold'
         else 'booking'
     end as kind,
-    "window", window_lower, window_upper,
+    rival_window as "window",
+    rival_lower as window_lower,
+    rival_upper as window_upper,
     shadow, created_at, updated_at,
-    if(lower_pos >= asked_lower_pos, window_lower, asked_lower) as overlap_lower,
-    if(upper_pos <= asked_upper_pos, window_upper, asked_upper) as overlap_upper,
-    split_part(if(lower_pos >= asked_lower_pos, "window", asked_window), ',', 1)
+    if(rival_lower_pos >= lower_pos, rival_lower, window_lower) as overlap_lower,
+    if(rival_upper_pos <= upper_pos, rival_upper, window_upper) as overlap_upper,
+    split_part(if(rival_lower_pos >= lower_pos, rival_window, found."window"), ',', 1)
     || ','
-    || split_part(if(upper_pos <= asked_upper_pos, "window", asked_window), ',', 2) as overlap,
-    (epoch_us(overlap_upper) - epoch_us(overlap_lower)) / 1000000 as overlap_s,
+    || split_part(if(rival_upper_pos <= upper_pos, rival_window, found."window"), ',', 2) as overlap,
+    -- Beyond all instants lie infinity and no bound at all: from there to anywhere there are no seconds.
+    case
+        when abs(greatest(rival_lower_pos, lower_pos)) < 10000000000000000000000000000
+        and abs(least(rival_upper_pos, upper_pos)) < 10000000000000000000000000000
+            then (least(rival_upper_pos, upper_pos) - greatest(rival_lower_pos, lower_pos) + 2) // 4 / 1000000
+    end as overlap_s,
     source
 from found
 order by check_id, resource_type, resource_id, rule, window_lower, "window", allocation_id

@@ -1,13 +1,41 @@
 -- What each check's evidence says under the rule in force, next to what was recorded, and the one cause for the pair.
 -- Grain: check.
 -- Parameters: none.
-with counted_rivals as (
+with told_rivals as (
+    select
+        n.check_id,
+        n.source,
+        n.source in ('snapshot', 'other restaurant', 'same request') as counts,
+        n.overlap_s,
+        coalesce(n.shadow, false) as is_shadow,
+        n.restaurant_id is distinct from c.restaurant_id as is_other_tenant,
+        -- While another rule is replayed, those in force at the check are at hand, too: would they have refused it?
+        exists (
+            from rules as f
+            where not f.replayed
+            and c.checked_at >= coalesce(f.valid_from, '-infinity'::timestamptz)
+            and c.checked_at < coalesce(f.valid_to, 'infinity'::timestamptz)
+            and (not f.firm_only or not n.shadow)
+            and (not list_contains(f.equality, 'shadow') or not n.shadow)
+            and (not list_contains(f.equality, 'restaurant_id') or n.restaurant_id = c.restaurant_id)
+            and (not list_contains(f.equality, 'resource_type') or n.rival_resource_type = n.resource_type)
+            and (not list_contains(f.equality, 'resource_id') or n.rival_resource_id = n.resource_id)
+        ) as is_forbidden_in_force
+    from rivals as n
+    inner join checks as c using (check_id)
+),
+
+counted_rivals as (
     select
         check_id,
-        count(*) filter (source in ('snapshot', 'other restaurant')) as rivals,
+        count(*) filter (counts) as rivals,
+        count(*) filter (source = 'moved before commit') as rivals_moved,
+        count(*) filter (source = 'later evidence') as rivals_committed_meanwhile,
         coalesce(bool_and(overlap_s > 0 and overlap_s < 0.001 and overlap_s is not null), false) as below_a_millisecond,
-        count(*) filter (source = 'later evidence') as rivals_committed_meanwhile
-    from rivals
+        bool_or(is_forbidden_in_force) filter (counts) or (select bool_and(replayed) from rules) as is_alarm,
+        bool_and(is_shadow) filter (counts) as all_shadow,
+        bool_and(is_other_tenant) filter (counts) as all_other_tenant
+    from told_rivals
     group by check_id
 ),
 
@@ -16,7 +44,8 @@ counted_requests as (
         check_id,
         min(lower_pos) as lower_pos,
         max(upper_pos) as upper_pos,
-        bool_and(source = 'request') as restaurant_is_said
+        bool_and(source = 'request') as restaurant_is_said,
+        bool_or(source = 'inferred') as is_inferred
     from requests
     group by check_id
 ),
@@ -32,6 +61,7 @@ rules_at as (
     inner join rules as r
         on c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
         and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
+        and r.replayed
     group by c.check_id
 ),
 
@@ -40,6 +70,17 @@ rule_names as (
     select key as rule from raw_rules
     union
     select rule from rules
+),
+
+-- A second insert of what the booking already holds is a unique violation, which the deployed wrapper calls an overlap.
+held_already as (
+    select distinct q.check_id
+    from requests as q
+    inner join checks as c using (check_id)
+    inner join snapshot_allocations as a using (check_id, resource_type, resource_id)
+    where c.sqlstate = 'P0001'
+    and a.booking_id = c.booking_id
+    and not a.shadow
 ),
 
 bad_entries as (
@@ -61,10 +102,11 @@ evidence as (
         r.rule,
         r.rule_version,
         coalesce(n.rivals, 0) as rivals,
-        coalesce(n.below_a_millisecond, false) as below_a_millisecond,
-        coalesce(n.rivals_committed_meanwhile, 0) as rivals_committed_meanwhile,
+        n.* exclude (check_id, rivals),
+        h.check_id is not null as is_held_already,
         case
             when not c.has_snapshot or c.snapshot_problem is not null then 'none'
+            when q.is_inferred then 'inferred'
             when b.entries is not null then 'partial'
             when c.scope_window is null or not r.same_restaurant then 'partial'
             when c.scope_lower_pos <= q.lower_pos and q.upper_pos <= c.scope_upper_pos then 'complete'
@@ -94,6 +136,7 @@ evidence as (
     left join counted_requests as q using (check_id)
     left join counted_rivals as n using (check_id)
     left join bad_entries as b using (check_id)
+    left join held_already as h using (check_id)
 ),
 
 replayed as (
@@ -113,6 +156,10 @@ replayed as (
             when sqlstate = '23505' then 'unique_violation'
             when sqlstate = '40P01' then 'deadlock'
             when sqlstate = '40001' then 'serialization_failure'
+            when sqlstate = 'P0003' then 'policy_changed'
+            when sqlstate = '23503' then 'table_of_another_restaurant'
+            when sqlstate = 'P0001' and message ilike 'hold %' then 'hold_not_live'
+            when sqlstate in ('23514', 'P0001') and regexp_matches(message, '(?i)party|capacity') then 'party_too_large'
             else 'other_refusal'
         end as refusal,
         coalesce(constraint_name, if(sqlstate = 'P0001', message, null)) as refused_by
@@ -127,13 +174,18 @@ select
     case
         when recorded_verdict = 'refused' and refusal not in ('overlap', 'not recorded') then refusal
         when unknown_because is not null then unknown_because
+        when recorded_verdict = 'confirmed' and replayed_verdict = 'clear' and rivals_moved > 0 then 'transient_overlap'
         when recorded_verdict = 'confirmed' and replayed_verdict = 'clear' then 'agreed'
-        when recorded_verdict = 'confirmed' then 'confirmed_over_conflict'
+        when recorded_verdict = 'confirmed' and is_alarm then 'confirmed_over_conflict'
+        when recorded_verdict = 'confirmed' and all_shadow then 'confirmed_over_shadow'
+        when recorded_verdict = 'confirmed' and all_other_tenant then 'confirmed_over_other_tenant'
+        when recorded_verdict = 'confirmed' then 'rule_looser_then'
         when refusal = 'not recorded' and replayed_verdict = 'conflict' then 'agreed'
         when refusal = 'not recorded' then 'reason_not_recorded'
         when replayed_verdict = 'conflict' and below_a_millisecond then 'overlap_below_a_millisecond'
         when replayed_verdict = 'conflict' then 'agreed'
         when rivals_committed_meanwhile > 0 then 'rival_committed_meanwhile'
+        when is_held_already then 'unique_violation_called_overlap'
         when refused_by is not null and not list_contains(string_split(rule, ', '), refused_by) then 'decided_under_another_rule'
         else 'rival_not_in_evidence'
     end as cause,
