@@ -13,6 +13,7 @@ import duckdb
 import polars as pl
 
 from analysis import capture, decode, explain, measure, query, reconstruct, replay
+from analysis.custody import verify
 from analysis.model import Cause, Check, ForensicsError, StoreError
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "notebook",
     "open_store",
     "pairs_under",
+    "verify",
 ]
 
 

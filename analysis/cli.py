@@ -1,6 +1,6 @@
 """The command line ``forensics``: arguments in, one answer out, as text or as one JSON object.
 
-Exit status: 0 done, 2 wrong usage or unusable input, with one clear line on stderr.
+Exit status: 0 done, 1 verify found something, 2 wrong usage or unusable input, with one clear line on stderr.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import polars as pl
 from tqdm import tqdm
 
 import analysis
-from analysis import capture, measure, query, reconstruct, replay
+from analysis import capture, case, custody, measure, query, reconstruct, replay, source
 from analysis.model import RULES, Cause, ForensicsError
 
 
@@ -32,14 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit."""
     args = _parser().parse_args(arguments)
     try:
-        args.run(args)
+        status = args.run(args)
         sys.stdout.flush()
     except ForensicsError as error:
         sys.exit(_fail(str(error)))
     except BrokenPipeError:
         # The reader of our output went away (| head): not an error of ours.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+        status = None
+    sys.exit(status or 0)
 
 
 def _fail(message: str) -> int:
@@ -89,6 +90,20 @@ def _parser() -> argparse.ArgumentParser:
 
     retention = _reading(commands, "retention", _retention, "what keeping the evidence for N days frees and loses")
     retention.add_argument("--days", type=int, required=True, metavar="N")
+
+    one = _reading(commands, "case", _case, "write one check as a file for a ticket: its rows, its explanation, a hash")
+    one.add_argument("check_id", metavar="CHECK_ID")
+    one.add_argument("--out", type=Path, required=True, metavar="FILE", help="a page that any browser shows")
+    one.add_argument("--pseudonymize", action="store_true", help="replace every id by another, each always by the same")
+
+    check = commands.add_parser("verify", help="the store against its own manifest, and against the source; or a case file")
+    check.add_argument(
+        "case", nargs="?", type=Path, metavar="CASE", help="a file that forensics case wrote, instead of a store"
+    )
+    check.add_argument("--store", type=Path, metavar="FILE", help="what forensics capture wrote")
+    check.add_argument("--dsn", metavar="DSN", help="compare with this source, too: what is new, late, changed or vanished")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    check.set_defaults(run=_verify)
     return parser
 
 
@@ -125,15 +140,23 @@ def _capture(args: argparse.Namespace) -> None:
         return
     relations = {row["relation"]: row for row in manifest["relations"]}
     read = ", ".join(f"{row['rows_read']:,} {_plural(name)}" for name, row in relations.items() if name != "rules")
-    new, changed, vanished = (
-        sum(row[column] for row in relations.values()) for column in ("rows_new", "rows_changed", "rows_vanished")
+    new, changed, vanished, rescued = (
+        sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
     )
     print(f"Read {read} ({manifest['shape']} shape)")
     print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, row security off")
-    print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)")
+    print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)", end="")
+    print(
+        f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
+    )
     told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
     print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
+    print(f"Chain {_short(manifest['chained_to'])} → {_short(manifest['chain_hash'])}")
     print(f"Capture {manifest['capture_id']} is in {args.store}")
+
+
+def _short(chain_hash: str | None) -> str:
+    return f"{chain_hash[:6]}…{chain_hash[-6:]}" if chain_hash else "none"
 
 
 def _checks(args: argparse.Namespace) -> None:
@@ -237,6 +260,65 @@ def _retention(args: argparse.Namespace) -> None:
     print(f"  explanations lost {figures['explanations_lost']:,}")
     print(f"  hits lost {figures['hits_lost']:,} (repeats that come more than {figures['days']} days later)")
     print(f"  purged before the meal {figures['purged_before_meal']:,} (checks made further ahead than that)")
+
+
+def _case(args: argparse.Namespace) -> None:
+    with closing(analysis.open_store(args.store)) as con:
+        page = case.write(con, args.check_id, analysis.explain_check, analysis.derive, pseudonymize=args.pseudonymize)
+    try:
+        args.out.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ForensicsError(f"cannot write {args.out}: {error.strerror}") from None
+    if args.json:
+        _print_json({"check_id": args.check_id, "out": str(args.out), "bytes": len(page.encode())})
+    else:
+        print(f"{args.out}: check {args.check_id}, {len(page.encode()):,} bytes; forensics verify {args.out} derives it again")
+
+
+def _verify_case(args: argparse.Namespace) -> int:
+    try:
+        page = args.case.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ForensicsError(f"cannot read {args.case}: {error}") from None
+    findings = case.verify(page, analysis.explain_check, analysis.derive)
+    if args.json:
+        _print_json({"ok": not findings, "findings": findings})
+    elif findings:
+        print("\n".join(f"{finding['table']}: {finding['problem']}" for finding in findings))
+    else:
+        print("The explanation follows from the rows in the file, and the page shows it.")
+    return int(bool(findings))
+
+
+def _verify(args: argparse.Namespace) -> int:
+    if (args.case is None) == (args.store is None):
+        raise ForensicsError("verify takes a store (--store FILE) or a case file: give one of them")
+    if args.case:
+        return _verify_case(args)
+    with closing(capture.connect(args.store)) as con:
+        findings = custody.verify(con)
+        [(captures, blocks, chain)] = con.execute("""
+            select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id) from captures""").fetchall()
+        if args.dsn:
+            with source.snapshot(args.dsn) as connection:
+                source.shape(connection)
+                findings += custody.compare(con, connection)
+    if args.json:
+        _print_json({"ok": not findings, "findings": findings, "chain_hash": chain})
+        return int(bool(findings))
+    told = pl.DataFrame(findings, infer_schema_length=None)
+    print(f"{captures:,} captures, {blocks:,} blocks, chained to {chain}")
+    if findings:
+        print(f"{len(findings):,} findings: {_counted(told)}")
+        print(_table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
+    else:
+        print("Every block holds what was captured" + (", and the source holds the same." if args.dsn else "."))
+    return int(bool(findings))
+
+
+def _counted(findings: pl.DataFrame) -> str:
+    counts = findings.group_by("table", "problem", maintain_order=True).len().to_dicts()
+    return " · ".join(f"{row['len']:,} {row['table']}: {row['problem']}" for row in counts)
 
 
 def _instant(text: str) -> datetime:

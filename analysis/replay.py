@@ -171,6 +171,9 @@ _COPIED = (
 
 
 def _no_such_check(con: duckdb.DuckDBPyConnection, check_id: str) -> str:
+    of_booking = query.frame(con, "replay/check_list", booking_id=check_id, conflicts=False, disagreements=False)["check_id"]
+    if len(of_booking):
+        return f"{check_id} is a booking, not a check: explain one of its checks, {', '.join(of_booking.tail(5))}"
     [extent] = query.rows(con, "replay/extent")
     quarantined = con.execute(
         "select reason, raw from quarantine where relation = 'checks' and key = $key and reason like 'checked_at %'",

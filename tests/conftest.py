@@ -11,7 +11,9 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, lab
+from analysis import capture, lab, query
+
+ANCHOR = "00000000-0000-4000-8000-000000000001"  # the restaurant of the fixture system
 
 
 def pytest_report_header() -> str:
@@ -40,6 +42,25 @@ def server() -> Iterator[str]:
     else:
         with lab.serve() as dsn:
             yield dsn
+
+
+@pytest.fixture
+def system(server: str) -> Iterator[str]:
+    """Yield the owner's DSN of the documented system with one restaurant in a database that prints time its own way."""
+    with database(server, "forensics_system") as dsn:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for name in ("schema", "migration_up", "reader"):
+                conn.execute(query.text(f"postgres/{name}").encode())
+            for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'"):
+                conn.execute(f"alter database {conn.info.dbname} set {setting}".encode())
+            conn.execute("insert into restaurants values (%s, 'The Anchor', 'Europe/London')", [ANCHOR])
+        yield dsn
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """Return where a store is to be made."""
+    return tmp_path / "evidence.duckdb"
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,18 @@ RAW = {
     "rules": ("definition",),
 }
 RAW["allocations_archive"] = (*RAW["allocations"], "archived_at")
-CAPTURES = ("capture_id", "captured_at", "role", "server_version", "database", "snapshot", "standby", "shape")
+CAPTURES = (
+    "capture_id",
+    "captured_at",
+    "role",
+    "server_version",
+    "database",
+    "snapshot",
+    "in_flight",
+    "standby",
+    "shape",
+    "chain_hash",
+)
 
 
 def planted(

@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import psycopg
 import pytest
-from conftest import database
+from conftest import ANCHOR
 from psycopg import sql
 
 import analysis
@@ -21,7 +21,6 @@ from analysis import capture, lab, query
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
-ANCHOR = "00000000-0000-4000-8000-000000000001"
 SOURCE_TABLES = {
     "checks": "booking_confirmation_results",
     "allocations": "allocations",
@@ -40,25 +39,6 @@ WINDOWS = (
     "[2025-11-15 18:00+00,2025-11-15 18:00+00]",
     "[0044-03-15 12:00+00 BC,12025-11-15 18:00+00)",
 )
-
-
-@pytest.fixture
-def system(server: str) -> Iterator[str]:
-    """Yield the owner's DSN of the documented system with one restaurant in a database that prints time its own way."""
-    with database(server, "forensics_capture") as dsn:
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            for name in ("schema", "migration_up", "reader"):
-                conn.execute(query.text(f"postgres/{name}"))
-            for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'"):
-                conn.execute(f"alter database {conn.info.dbname} set {setting}".encode())
-            conn.execute("insert into restaurants values (%s, 'The Anchor', 'Europe/London')", [ANCHOR])
-        yield dsn
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """Return where a store is to be made."""
-    return tmp_path / "evidence.duckdb"
 
 
 def run(dsn: str, statement: str, *values: Any) -> None:
@@ -238,7 +218,7 @@ TRAP = """
 alter table allocations_archive rename to archived;
 create view allocations_archive as
 select a.id, a.booking_id, a.resource_type, a.resource_id, a.created_at, a.updated_at, a.shadow, a.restaurant_id, a."window",
-    case when {} then a.created_by end as created_by, a.is_maintenance, a.archived_at from archived as a;
+    case when {} then a.created_by end as created_by, a.is_maintenance, a.archived_at, a.xmin from archived as a;
 grant select on allocations_archive to forensics_reader"""
 TRAPS = {
     "the connection dies": ("pg_terminate_backend(pg_backend_pid())", "terminating connection due to administrator command"),

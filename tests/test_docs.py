@@ -45,7 +45,10 @@ def test_readme_names_every_make_target_rightly() -> None:
 def test_readme_links_lead_somewhere() -> None:
     links = re.findall(r"\]\(([^)]+)\)", README)
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    for link in links:
+        file, _, heading = link.partition("#")
+        assert (ROOT / file).exists()
+        assert not heading or re.search(rf"^#+ {heading.replace('-', ' ')}$", (ROOT / file).read_text(), re.M | re.I)
 
 
 def test_the_picture_in_the_readme_is_the_chart_of_its_example() -> None:

@@ -4,8 +4,10 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -99,7 +101,7 @@ class TestRule:
             for name in ("schema", "migration_up", "migration_rollback"):
                 with conn.transaction():
                     conn.execute(query.text(f"postgres/{name}").encode())
-                installed.append(set(conn.execute(query.text("capture/rules").encode()).fetchall()))
+                installed.append({row[:2] for row in conn.execute(query.text("capture/rules").encode()).fetchall()})
         assert installed == [
             {(RULES[version].name, RULES[version].definition) for version in versions}
             for versions in (("strict", "v11"), ("v12",), ("rollback",))
@@ -151,6 +153,12 @@ def test_every_cause_is_told_in_words_of_its_own(cause: Cause) -> None:
     assert cause.words
     assert "_" not in cause.words
     assert [other for other in Cause if other.words == cause.words] == [cause]
+
+
+def test_every_cause_stands_in_the_documentation_with_its_proof() -> None:
+    page = (Path(__file__).parent.parent / "data" / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|$", page, re.MULTILINE)
+    assert [row for row in rows if row[0] in set(Cause)] == [(str(cause), cause.words, cause.proof) for cause in Cause]
 
 
 def test_grades_are_named() -> None:

@@ -650,6 +650,8 @@ class TestWhatWasAskedFor:
 def test_unknown_check() -> None:
     with pytest.raises(NotFoundError, match="no check 4711 in the store: it holds 1 checks, c1 to c1"):
         replay.check(planted(checks=[ALONE.row()]), "4711")
+    with pytest.raises(NotFoundError, match=r"B is a booking, not a check: explain one of its checks, c1$"):
+        replay.check(planted(checks=[ALONE.row()]), "B")
     with pytest.raises(NotFoundError, match="holds no checks at all"):
         replay.check(planted(), "4711")
 

@@ -85,7 +85,12 @@ class TestForm:
 
     def test_order_is_fixed(self, name: str) -> None:
         _, grain, _, body = Statement.read(name)
-        assert grain == "one row" or re.search(r"^order by [^\n]+(\nlimit 1)?\n\Z", body, re.MULTILINE)
+        # A view is ordered by whoever reads it.
+        assert (
+            grain == "one row"
+            or name == "decode/snapshot_allocations"
+            or re.search(r"^order by [^\n]+(\nlimit 1)?\n\Z", body, re.MULTILINE)
+        )
 
     def test_keywords_are_lower_case(self, name: str) -> None:
         assert not re.search("[A-Z]", Statement.read(name).bare)

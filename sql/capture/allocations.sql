@@ -12,6 +12,7 @@ select
     is_maintenance::text as is_maintenance,
     created_at::text as created_at,
     updated_at::text as updated_at,
-    created_by::text as created_by
+    created_by::text as created_by,
+    xmin::text as row_xid
 from allocations
 order by id

@@ -13,6 +13,7 @@ select
     created_at::text as created_at,
     updated_at::text as updated_at,
     created_by::text as created_by,
-    archived_at::text as archived_at
+    archived_at::text as archived_at,
+    xmin::text as row_xid
 from allocations_archive
 order by id

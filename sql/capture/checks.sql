@@ -7,6 +7,7 @@ select
     confirmed::text as confirmed,
     conflict_details::text as conflict_details,
     checked_at::text as checked_at,
-    snapshot_data::text as snapshot_data
+    snapshot_data::text as snapshot_data,
+    xmin::text as row_xid
 from booking_confirmation_results
 order by id

@@ -4,6 +4,7 @@
 select
     id::text as key,
     name::text as name,
-    timezone::text as timezone
+    timezone::text as timezone,
+    xmin::text as row_xid
 from restaurants
 order by id

@@ -3,7 +3,8 @@
 -- Parameters: none.
 select
     c.conname::text as key,
-    pg_get_constraintdef(c.oid) as definition
+    pg_get_constraintdef(c.oid) as definition,
+    c.xmin::text as row_xid
 from pg_catalog.pg_constraint as c
 where c.conrelid = to_regclass('allocations')
 and c.contype = 'x'

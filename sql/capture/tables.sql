@@ -9,6 +9,7 @@ select
     min_party_size::text as min_party_size,
     max_party_size::text as max_party_size,
     section::text as section,
-    active::text as active
+    active::text as active,
+    xmin::text as row_xid
 from table_inventory
 order by id

@@ -9,4 +9,3 @@ from snapshots as s
 inner join snapshot_listing as l using (check_no)
 inner join snapshot_entries as e using (entry_no)
 where e.problem is null
-order by s.check_no, l.item_no

@@ -26,7 +26,7 @@ with asked as (
 ),
 
 -- Seen by the check itself, in its own snapshot.
-listed as (
+listed as materialized (
     select
         q.*,
         a
@@ -34,9 +34,11 @@ listed as (
     inner join snapshot_listing as l using (check_no)
     inner join snapshot_entries as a using (entry_no)
     where a.problem is null
-    -- Two windows overlap when neither begins after the other has ended; an empty one has no place and never does.
-    and a.lower_pos <= q.upper_pos
-    and q.lower_pos <= a.upper_pos
+    -- Two windows overlap when what begins last begins before what ends first has ended; an empty one has no place and never
+    -- does. Said so, and not bound by bound, as a planner who sees two inequalities joins by them first.
+    and a.lower_pos is not null
+    and q.lower_pos is not null
+    and greatest(a.lower_pos, q.lower_pos) <= least(a.upper_pos, q.upper_pos)
     -- Any null in a compared column passes, as in PostgreSQL.
     and (not q.same_restaurant or a.restaurant_id = q.restaurant_id)
     and (not q.same_type or a.resource_type = q.resource_type)
@@ -47,7 +49,29 @@ listed as (
 
 -- A rule that is deferred looks at commit: what the check's own transaction moved out of the way by then was in nobody's
 -- way, and that it was confirmed says that the rule was deferred. The two share the transaction's instant.
-in_snapshot as (
+moved as (
+    select q.check_id, q.resource_type, q.resource_id, q.rule, q.a.allocation_id as allocation_id
+    from listed as q
+    inner join allocation_versions as v
+        on v.allocation_id = q.a.allocation_id
+        and v.updated_at = q.checked_at
+        and v.updated_at > q.a.updated_at
+    where q.deferrable
+    and q.recorded_verdict = 'confirmed'
+    group by all
+    having not bool_or(coalesce(
+        v.lower_pos <= q.upper_pos
+        and q.lower_pos <= v.upper_pos
+        and (not q.same_restaurant or v.restaurant_id = q.restaurant_id)
+        and (not q.same_type or v.resource_type = q.resource_type)
+        and (not q.same_resource or v.resource_id = q.resource_id)
+        and (not q.same_shadow or not v.shadow)
+        and (not q.firm_only or not v.shadow),
+        false
+    ))
+),
+
+in_snapshot as materialized (
     select
         q.* exclude (a),
         q.a.allocation_id, q.a.booking_id as rival_booking_id, q.a.restaurant_id as rival_restaurant_id,
@@ -55,7 +79,7 @@ in_snapshot as (
         q.a."window" as rival_window, q.a.window_lower as rival_lower, q.a.window_upper as rival_upper,
         q.a.lower_pos as rival_lower_pos, q.a.upper_pos as rival_upper_pos,
         q.a.shadow, q.a.is_maintenance, q.a.created_at, q.a.updated_at,
-        if(v.allocation_id is null, 'snapshot', 'moved before commit') as source
+        if(m.check_id is null, 'snapshot', 'moved before commit') as source
     from listed as q
     -- The booking's own rows on what it asks for are what the request replaces, not rivals.
     anti join requests as own
@@ -63,26 +87,12 @@ in_snapshot as (
         and own.resource_type = q.a.resource_type
         and own.resource_id = q.a.resource_id
         and q.a.booking_id = q.booking_id
-    left join (
-        select distinct on (allocation_id, updated_at) *
-        from allocation_versions
-        order by allocation_id, updated_at, first_seen_at desc, lower_pos
-    ) as v
-        on q.deferrable
-        and q.recorded_verdict = 'confirmed'
-        and v.allocation_id = q.a.allocation_id
-        and v.updated_at = q.checked_at
-        and v.updated_at > q.a.updated_at
-        and not coalesce(
-            v.lower_pos <= q.upper_pos
-            and q.lower_pos <= v.upper_pos
-            and (not q.same_restaurant or v.restaurant_id = q.restaurant_id)
-            and (not q.same_type or v.resource_type = q.resource_type)
-            and (not q.same_resource or v.resource_id = q.resource_id)
-            and (not q.same_shadow or not v.shadow)
-            and (not q.firm_only or not v.shadow),
-            false
-        )
+    left join moved as m
+        on m.check_id = q.check_id
+        and m.rule = q.rule
+        and m.resource_type is not distinct from q.resource_type
+        and m.resource_id is not distinct from q.resource_id
+        and m.allocation_id = q.a.allocation_id
 ),
 
 -- Asked for in the same breath: the rows of one statement are rivals of each other, too.

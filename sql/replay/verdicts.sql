@@ -50,19 +50,35 @@ counted_requests as (
     group by check_id
 ),
 
-rules_at as (
+-- The rules change at few instants; between two of them they are the same for every check.
+epochs as (
+    select coalesce(valid_from, '-infinity'::timestamptz) as since from rules
+    union
+    select valid_to as since from rules where valid_to is not null
+),
+
+rules_since as (
     select
-        c.check_id,
+        e.since,
         string_agg(r.rule, ', ' order by r.rule) as rule,
         string_agg(r.version, ', ' order by r.rule) as rule_version,
         bool_and(r.replayable) as replayable,
         bool_and(list_contains(r.equality, 'restaurant_id')) as same_restaurant
-    from checks as c
-    inner join rules as r
-        on c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
-        and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
+    from epochs as e
+    left join rules as r
+        on e.since >= coalesce(r.valid_from, '-infinity'::timestamptz)
+        and e.since < coalesce(r.valid_to, 'infinity'::timestamptz)
         and r.replayed
-    group by c.check_id
+    group by e.since
+),
+
+rules_at as (
+    select
+        c.check_id,
+        r.* exclude (since)
+    from checks as c
+    asof join rules_since as r
+        on c.checked_at >= r.since
 ),
 
 -- What a recorded refusal may call an overlap rule: those of the source, also while another rule is replayed.

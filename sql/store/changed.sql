@@ -3,10 +3,12 @@
 -- Parameters: none.
 select
     staged.*,
+    stage.row_xid,
     staged.key not in (select key from held_versions) as is_new
 from (
-    select * from stage
+    select * exclude (row_xid) from stage
     except
     select * from held
 ) as staged
+inner join stage using (key)
 order by staged.key

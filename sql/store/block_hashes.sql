@@ -1,0 +1,25 @@
+-- What a raw relation holds in the place of each block, hashed: every value of every row, each with its length in bytes, so
+-- that no two contents read the same. Rows outside all blocks stand under no block.
+-- Grain: block.
+-- Parameters: none; version_rows shows the raw relation, block_ranges its blocks.
+with told as (
+    select
+        capture_id,
+        key,
+        array_to_string(
+            list_transform([*columns(* exclude (capture_id))], lambda value : coalesce(strlen(value) || ':' || value, '-')), ''
+        ) as row_text
+    from version_rows
+)
+
+select
+    t.capture_id,
+    if(t.key <= b.last_key, b.block_no, null) as block_no,
+    count(*) as rows,
+    sha256(string_agg(t.row_text, '' order by t.key, t.row_text)) as content_hash
+from told as t
+asof left join block_ranges as b
+    on b.capture_id = t.capture_id
+    and b.first_key <= t.key
+group by all
+order by t.capture_id, block_no

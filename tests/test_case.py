@@ -1,0 +1,178 @@
+"""Case files: whole, checkable offline, safe to open, and anonymous where asked."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from story import planted, story
+
+import analysis
+from analysis import case, cli
+from analysis.model import ForensicsError, NotFoundError, StoreError
+
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+SAMPLE = Path(__file__).parent.parent / "data" / "sample"
+
+
+def write(con: duckdb.DuckDBPyConnection, check_id: str, **options: Any) -> str:
+    return case.write(con, check_id, analysis.explain_check, analysis.derive, **options)
+
+
+def verify(page: str) -> list[str]:
+    return [f"{f['table']}: {f['problem']}" for f in case.verify(page, analysis.explain_check, analysis.derive)]
+
+
+def resigned(page: str, change: Any) -> str:
+    """Change what a file holds, and write the hash that belongs to it, as a forger would."""
+    payload = case._payload(page)
+    change(payload)
+    payload["hash"] = case._hash(payload)
+    held = json.dumps(payload).replace("<", "\\u003c")
+    return case._PAYLOAD.sub(lambda _: f'<script type="application/json" id="case">{held}</script>', page)
+
+
+@pytest.fixture(scope="module")
+def sample() -> duckdb.DuckDBPyConnection:
+    return analysis.open_store(SAMPLE)
+
+
+@pytest.fixture(scope="module")
+def page(sample: duckdb.DuckDBPyConnection) -> str:
+    return write(sample, "3")
+
+
+def test_a_file_for_every_cause_of_the_sample(sample: duckdb.DuckDBPyConnection) -> None:
+    first = analysis.checks(sample).unique(["cause", "replayed_verdict", "grade"], keep="first", maintain_order=True)
+    assert len(first) > 10
+    for check_id in first["check_id"]:
+        page = write(sample, check_id)
+        assert verify(page) == []
+        assert len(page.encode()) < 200_000
+
+
+def test_it_shows_the_story_as_a_page_and_as_text(page: str, sample: duckdb.DuckDBPyConnection) -> None:
+    told = analysis.explain_check(sample, "3")
+    assert told._repr_html_() in page
+    assert "Refused, and rightly so." in page
+    assert case._payload(page)["explanation"] == told.data
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "nothing is loaded from elsewhere"
+
+
+FORGED: dict[str, tuple[Callable[[str], str], str]] = {
+    "a byte of the rows": (
+        lambda page: page.replace('"2025-11-13', '"2025-11-14', 1),
+        "payload: the rows or the explanation were changed after the file was written",
+    ),
+    "the verdict, signed again": (
+        lambda page: resigned(page, lambda payload: payload["explanation"].update(replayed_verdict="clear")),
+        "explanation: it does not follow from the rows",
+    ),
+    "a row, signed again": (
+        lambda page: resigned(page, lambda payload: payload["tables"]["raw_tables"]["rows"].clear()),
+        "explanation: it does not follow from the rows",
+    ),
+    "the words on the page": (
+        lambda page: page.replace("Refused, and rightly so.", "Refused wrongly."),
+        "page: it shows something else than what it holds",
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED)
+def test_a_forged_file_is_found_out(forgery: str, page: str) -> None:
+    change, finding = FORGED[forgery]
+    assert change(page) != page
+    assert verify(change(page)) == [finding]
+
+
+def test_another_version_of_the_kit_may_tell_it_in_other_words(page: str) -> None:
+    other = resigned(page, lambda payload: payload.update(kit="booking-forensics 0.0"))
+    assert verify(other.replace("Refused, and rightly so.", "Rightly refused.")) == []
+    wrong = resigned(other, lambda payload: payload["explanation"].update(cause="deadlock"))
+    assert verify(wrong) == ["explanation: this version of the kit comes to another explanation"]
+
+
+@pytest.mark.parametrize("text", ["", "<html></html>", '<script type="application/json" id="case">{oops</script>'])
+def test_what_is_no_case_file(text: str) -> None:
+    with pytest.raises(StoreError, match="this is no case file"):
+        verify(text)
+
+
+def test_a_file_cannot_bring_statements_with_it(page: str) -> None:
+    def smuggle(payload: dict[str, Any]) -> None:
+        payload["tables"]["raw_rules"]["columns"][0][1] = "integer); drop table raw_checks; --"
+
+    with pytest.raises(StoreError, match="names columns of raw_rules that no store has"):
+        verify(resigned(page, smuggle))
+
+
+def test_hostile_text_stays_text() -> None:
+    hostile = "</script><script>alert(1)</script>"
+    check = replace(story(f"a1 [0,10) firm by:C · {hostile.replace(' ', '')} [5,8) refused"), booking_id=hostile)
+    page = write(planted(checks=[check.row(key="c1")]), "c1")
+    assert "<script>alert" not in page
+    assert page.count("<script") == page.count("</script>") == 1
+    assert verify(page) == []
+
+
+def test_no_such_check(sample: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(NotFoundError, match="no check 999999"):
+        write(sample, "999999")
+
+
+class TestPseudonyms:
+    def test_no_id_and_no_name_is_left_and_the_story_is_the_same(self, sample: duckdb.DuckDBPyConnection, page: str) -> None:
+        other = write(sample, "3", pseudonymize=True)
+        assert verify(other) == []
+        assert set(UUID.findall(page)) & set(UUID.findall(other)) == set()
+        assert "Chez Mireille" in page
+        assert "Chez Mireille" not in other
+        before, after = case._payload(page)["explanation"], case._payload(other)["explanation"]
+        for key in ("check_id", "checked_at", "replayed_verdict", "cause", "grade", "message"):
+            assert after[key] == before[key]
+        assert [r["overlap_s"] for r in after["rivals"]] == [r["overlap_s"] for r in before["rivals"]]
+        assert len(set(UUID.findall(json.dumps(after)))) == len(set(UUID.findall(json.dumps(before))))
+
+    def test_two_files_cannot_be_joined(self, sample: duckdb.DuckDBPyConnection) -> None:
+        one, two = (write(sample, "3", pseudonymize=True) for _ in range(2))
+        assert set(UUID.findall(one)) & set(UUID.findall(two)) == set()
+
+    def test_other_ids_than_uuids_are_refused(self) -> None:
+        con = planted(checks=[story("c1 [5,8)").row()])
+        with pytest.raises(ForensicsError, match=r"raw_checks.booking_id holds 'B': only ids that are uuids can be replaced"):
+            write(con, "c1", pseudonymize=True)
+
+
+class TestCommand:
+    def run(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(map(str, arguments)))
+        said = capsys.readouterr()
+        return ended.value.code, said.out, said.err
+
+    def test_write_and_verify(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "case.html"
+        status, told, _ = self.run(capsys, "case", "3", "--store", SAMPLE, "--out", file)
+        assert (status, told.startswith(f"{file}: check 3, ")) == (0, True)
+        assert self.run(capsys, "verify", file)[:2] == (
+            0,
+            "The explanation follows from the rows in the file, and the page shows it.\n",
+        )
+        file.write_text(file.read_text().replace("rightly", "wrongly"))
+        status, told, _ = self.run(capsys, "verify", file, "--json")
+        assert (status, json.loads(told)["ok"]) == (1, False)
+
+    def test_wrong_use(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        for arguments, said in (
+            (["verify"], "verify takes a store (--store FILE) or a case file"),
+            (["verify", tmp_path / "none.html"], "cannot read"),
+            (["case", "3", "--store", SAMPLE, "--out", tmp_path / "no" / "such"], "cannot write"),
+        ):
+            status, told, error = self.run(capsys, *arguments)
+            assert (status, told) == (2, "")
+            assert said in error

@@ -1,0 +1,229 @@
+"""Custody: every changed, missing or added byte of evidence is named, and every difference from the source has its kind."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+from conftest import ANCHOR
+from test_capture import fill, run
+
+import analysis
+from analysis import capture, cli, custody, lab, source
+from analysis.model import StoreError
+
+NEW = "insert into restaurants values (gen_random_uuid(), %s, 'UTC')"
+
+
+@pytest.fixture
+def captured(system: str, store: Path) -> str:
+    """Return the DSN of a source that was captured twice, with a change in between."""
+    fill(system)
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    run(system, "update restaurants set name = 'The Anchor, renamed' where id = %s", ANCHOR)
+    run(system, "delete from table_inventory where section is null")
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    return system
+
+
+def spoil(store: Path, damage: str) -> None:
+    with duckdb.connect(str(store)) as con:
+        con.execute("set TimeZone = 'UTC'").fetchall()
+        con.execute(damage).fetchall()
+
+
+def verify(store: Path) -> set[tuple[str, int | None, int | None, str]]:
+    with closing(capture.connect(store)) as con:
+        return {(f["table"], f["capture_id"], f["block"], f["problem"]) for f in custody.verify(con)}
+
+
+def differences(store: Path, dsn: str) -> list[tuple[str, str]]:
+    with closing(capture.connect(store)) as con, source.snapshot(lab.reader_dsn(dsn)) as connection:
+        return sorted((f["table"], f["problem"]) for f in custody.compare(con, connection))
+
+
+def test_a_store_as_it_was_written(captured: str, store: Path) -> None:
+    assert verify(store) == set()
+    assert differences(store, captured) == []
+
+
+def test_the_lab_and_the_sample(lab_store: Path, lab_dsn: str) -> None:
+    for evidence in (lab_store, Path(__file__).parent.parent / "data" / "sample"):
+        assert verify(evidence) == set()
+    assert differences(lab_store, lab_dsn) == []
+
+
+CHAINED = "the manifest is not the one that was chained"
+BROKEN: set[tuple[str, int | None, int | None, str]] = {("captures", n, None, CHAINED) for n in (1, 2)}
+DAMAGE: dict[str, tuple[str, set[tuple[str, int | None, int | None, str]]]] = {
+    "a value": ("update raw_checks set confirmed = 'true'", {("raw_checks", 1, 0, "content was changed")}),
+    "one byte": (
+        "update raw_allocations set created_at = replace(created_at, '44', '45')",
+        {("raw_allocations", 1, 0, "content was changed")},
+    ),
+    "nothing for empty": (
+        "update raw_tables set section = null where section = ''",
+        {("raw_tables", 1, 0, "content was changed")},
+    ),
+    "a later version": (
+        "update raw_restaurants set name = 'Anchor' where capture_id = 2",
+        {("raw_restaurants", 2, 0, "content was changed")},
+    ),
+    "a version moved to another capture": (
+        "update raw_restaurants set capture_id = 1 where capture_id = 2",
+        {("raw_restaurants", 2, 0, "block is missing"), ("raw_restaurants", 1, 0, "rows were added")},
+    ),
+    "a row away": (
+        "delete from raw_allocations_archive where key = (select max(key) from raw_allocations_archive)",
+        {("raw_allocations_archive", 1, 0, "rows are missing")},
+    ),
+    "all rows away": ("delete from raw_rules", {("raw_rules", 1, 0, "block is missing")}),
+    "a row twice": (
+        "insert into raw_rules from raw_rules",
+        {("raw_rules", 1, 0, "rows were added")},
+    ),
+    "a row before the first": (
+        "insert into raw_checks (capture_id, key) values (1, '!')",
+        {("raw_checks", 1, None, "rows that no capture read")},
+    ),
+    "a row after the last": (
+        "insert into raw_checks (capture_id, key) values (1, 'zzz')",
+        {("raw_checks", 1, None, "rows that no capture read")},
+    ),
+    "a row of no capture": (
+        "insert into raw_checks (capture_id, key) values (7, '1')",
+        {("raw_checks", 7, None, "rows that no capture read")},
+    ),
+    "who read": ("update captures set role = 'nobody' where capture_id = 1", {("captures", 1, None, CHAINED)}),
+    "how many": ("update capture_relations set rows_read = 7 where capture_id = 2", {("captures", 2, None, CHAINED)}),
+    "what vanished": ("delete from vanished", {("captures", 2, None, CHAINED)}),
+    "a hash": (
+        "update capture_blocks set content_hash = '' where relation = 'rules'",
+        {("raw_rules", 1, 0, "content was changed"), ("captures", 1, None, CHAINED)},
+    ),
+    "the chain": ("update captures set chain_hash = 'x' where capture_id = 1", BROKEN),
+    "a capture": (
+        "delete from captures where capture_id = 1; delete from capture_relations where capture_id = 1",
+        {("captures", 2, None, CHAINED)},
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_by_table_capture_and_block(damage: str, captured: str, store: Path) -> None:
+    statement, findings = DAMAGE[damage]
+    spoil(store, statement)
+    assert verify(store) == findings
+
+
+def test_a_block_among_many(system: str, store: Path) -> None:
+    run(system, "insert into restaurants select gen_random_uuid(), 'R' || n, 'UTC' from generate_series(1, 2500) as n")
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert verify(store) == set()
+    spoil(store, "update raw_restaurants set name = name || '.' where name = 'R1234'")
+    [(table, capture_id, block, problem)] = verify(store)
+    assert (table, capture_id, problem) == ("raw_restaurants", 1, "content was changed")
+    with closing(capture.connect(store)) as con:
+        [(first, last)] = con.execute(
+            "select first_key, last_key from capture_blocks where relation = 'restaurants' and block_no = $1", [block]
+        ).fetchall()
+        [(key,)] = con.execute("select key from raw_restaurants where name = 'R1234.'").fetchall()
+    assert first <= key <= last
+
+
+def test_evidence_without_a_manifest() -> None:
+    with pytest.raises(StoreError, match="no hashes to verify"):
+        custody.verify(duckdb.connect())
+
+
+class TestSource:
+    """What the store holds against what the source holds, hashed there."""
+
+    def test_each_difference_has_its_kind(self, captured: str, store: Path) -> None:
+        run(captured, NEW, "new")
+        run(captured, "update restaurants set timezone = 'Europe/Paris' where id = %s", ANCHOR)
+        run(captured, "delete from booking_confirmation_results where snapshot_data is null")
+        assert differences(store, captured) == [
+            ("raw_checks", "vanished"),
+            ("raw_restaurants", "changed"),
+            ("raw_restaurants", "new"),
+        ]
+
+    def test_what_had_begun_before_a_capture_is_found_late_and_rescued_by_the_next(self, captured: str, store: Path) -> None:
+        with psycopg.connect(captured) as slow, psycopg.connect(captured) as undone:
+            slow.execute(NEW.encode(), ["late"])
+            slow.execute(b"update restaurants set timezone = 'UTC' where id = %s", [ANCHOR])
+            undone.execute(NEW.encode(), ["never"])
+            during = self.rescued(captured, store)
+            slow.commit()
+            undone.rollback()
+        run(captured, NEW, "new")
+        assert during == {}
+        assert differences(store, captured) == [
+            ("raw_restaurants", "changed"),
+            ("raw_restaurants", "late"),
+            ("raw_restaurants", "new"),
+        ]
+        assert self.rescued(captured, store) == {"restaurants": 2}
+        assert differences(store, captured) == []
+        assert self.rescued(captured, store) == {}
+        assert verify(store) == set()
+
+    def rescued(self, dsn: str, store: Path) -> dict[str, int]:
+        relations = capture.pull(lab.reader_dsn(dsn), store, analysis.derive)["relations"]
+        return {row["relation"]: row["rows_rescued"] for row in relations if row["rows_rescued"]}
+
+
+class TestCommand:
+    def answer(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[Any, str]:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["verify", *map(str, arguments)])
+        return ended.value.code, capsys.readouterr().out
+
+    def test_nothing_found(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        status, told = self.answer(capsys, "--store", store, "--dsn", lab.reader_dsn(captured))
+        assert status == 0
+        assert "2 captures, 7 blocks, chained to " in told
+        assert told.endswith("Every block holds what was captured, and the source holds the same.\n")
+        status, told = self.answer(capsys, "--store", store, "--json")
+        assert (status, json.loads(told)["ok"], json.loads(told)["findings"]) == (0, True, [])
+
+    def test_something_found(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        spoil(store, "update raw_rules set definition = 'none'")
+        run(captured, NEW, "new")
+        status, told = self.answer(capsys, "--store", store, "--dsn", lab.reader_dsn(captured))
+        assert status == 1
+        assert "1 raw_rules: content was changed · " in told
+        assert "1 raw_restaurants: new" in told
+        status, told = self.answer(capsys, "--store", store, "--json")
+        [finding] = json.loads(told)["findings"]
+        assert (status, json.loads(told)["ok"]) == (1, False)
+        assert finding == {
+            "table": "raw_rules",
+            "capture_id": 1,
+            "block": 0,
+            "rows": 1,
+            "found": 1,
+            "problem": "content was changed",
+        }
+
+    def test_a_capture_prints_the_chain_that_verify_ends_in(
+        self, system: str, store: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit):
+            cli.main(["capture", lab.reader_dsn(system), "--store", str(store)])
+        told = capsys.readouterr().out
+        _, verified = self.answer(capsys, "--store", store, "--json")
+        head = json.loads(verified)["chain_hash"]
+        assert f"Chain none → {head[:6]}…{head[-6:]}" in told
+
+
+def test_a_store_of_an_earlier_version_is_refused_and_left_alone(captured: str, store: Path) -> None:
+    spoil(store, "alter table captures drop column chain_hash")
+    with pytest.raises(StoreError, match="made by a version that chained no captures: capture into a new file"):
+        capture.pull(lab.reader_dsn(captured), store, analysis.derive)
+    with closing(capture.connect(store)) as con:
+        assert con.execute("select count(*) from captures").fetchall() == [(2,)]
