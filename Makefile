@@ -7,7 +7,7 @@ EXECUTE = $(BIN)/jupyter nbconvert --execute --ExecutePreprocessor.record_timing
           --KernelManager.transport_encryption=auto --log-level ERROR
 
 .DELETE_ON_ERROR:
-.PHONY: demo test oracle lab sample notebooks bench lock format clean
+.PHONY: demo test oracle soak lab sample notebooks bench lock format clean
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.x")'
@@ -49,6 +49,10 @@ test: $(READY)
 # The long campaign of test_oracle: 100,000 decisions put to PostgreSQL and to the replay.
 oracle: $(READY)
 	FORENSICS_ORACLE_CASES=12500 $(BIN)/pytest tests/test_oracle.py
+
+# The long campaign of test_custody: a hundred captures killed while a writer works on.
+soak: $(READY)
+	FORENSICS_KILLS=100 $(BIN)/pytest tests/test_custody.py -k killed
 
 # A new sample from a new lab, and the notebooks' outputs on it. Both are committed.
 sample: $(READY)

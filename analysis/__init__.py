@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis import capture, decode, explain, measure, query, reconstruct, replay
 from analysis.custody import verify
-from analysis.model import Cause, Check, ForensicsError, StoreError
+from analysis.model import Cause, Check, ForensicsError
 
 __all__ = [
     "ForensicsError",
@@ -45,17 +45,18 @@ def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     """Open a store to read: a DuckDB file that a capture wrote, or a folder of Parquet evidence.
 
     Without an argument it is the one that the environment variable FORENSICS_STORE names, else the committed sample of
-    a checkout. Raises StoreError when there is no such store, or it is none.
+    a checkout. What another version of this kit derived is derived anew, in memory: evidence outlives its source, and the
+    kit; the next capture into the file makes that lasting. Raises StoreError when there is no such store, or it is none.
     """
     path = Path(store or os.environ.get("FORENSICS_STORE") or Path(__file__).parent.parent / "data" / "sample")
     con = capture.connect(path)
-    if path.is_dir():
-        derive(con)
-    elif con.execute("select count(*) from duckdb_tables() where table_name = 'derivation'").fetchall() == [(0,)] or (
-        con.execute("select digest from derivation").fetchall() != [(query.digest(),)]
-    ):
+    if not path.is_dir():
+        derived = con.execute("select count(*) from duckdb_tables() where table_name = 'derivation'").fetchall() != [(0,)]
+        if derived and con.execute("select digest from derivation").fetchall() == [(query.digest(),)]:
+            return con
         con.close()
-        raise StoreError(f"{path} was derived by another version of this kit: capture into it again, which derives it anew")
+        con = capture.connect_raw(path)
+    derive(con)
     return con
 
 

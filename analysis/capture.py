@@ -26,7 +26,7 @@ _LONG_TEXTS = ("snapshot_data", "conflict_details")
 _MANIFEST = """
 create table if not exists captures (
     capture_id integer, captured_at timestamptz, role varchar, server_version varchar, database varchar,
-    snapshot varchar, in_flight varchar, standby boolean, shape varchar, chain_hash varchar
+    snapshot varchar, in_flight varchar, standby boolean, shape varchar, tenant varchar, chain_hash varchar
 );
 create table if not exists capture_relations (
     capture_id integer, relation varchar, rows_read bigint, rows_new bigint, rows_changed bigint, rows_vanished bigint,
@@ -66,21 +66,38 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) -> dict[str, Any]:
+def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
+    """Open what was captured into a store file, and nothing that was derived from it, for derivation in memory."""
+    con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    quoted = str(store).replace("'", "''")
+    con.execute(f"attach '{quoted}' as kept (read_only)")
+    held = {name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()}
+    for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
+        if name in held:
+            con.execute(f"create view {name} as from kept.{name}")
+    con.execute("set TimeZone = 'UTC'")
+    return con
+
+
+def pull(
+    dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None = None
+) -> dict[str, Any]:
     """Read the source once into the store and derive its relations, in one transaction of each database.
+
+    With a tenant only what it may see is read, and the store says so; it then takes captures of no other.
 
     Returns the manifest of this capture: the row of ``captures`` and under ``relations`` those of
     ``capture_relations``. Whatever fails, the store is left as it was. Raises SourceError and StoreError.
     """
-    with source.snapshot(dsn) as connection:
+    with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
         existed = store.exists()
         complete = False
         try:
             with closing(connect(store, write=True)) as con:
                 con.execute("begin")
-                _accepts(con, store)
-                manifest = _land(connection, con, shape)
+                _accepts(con, store, tenant)
+                manifest = _land(connection, con, shape, tenant)
                 derive(con)
                 con.execute("commit")
                 complete = True
@@ -91,13 +108,17 @@ def pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], No
     return manifest
 
 
-def _accepts(con: duckdb.DuckDBPyConnection, store: Path) -> None:
-    """Refuse a store whose manifest has other columns than this version writes."""
+def _accepts(con: duckdb.DuckDBPyConnection, store: Path, tenant: str | None) -> None:
+    """Refuse a store whose manifest has other columns than this version writes, or whose captures saw other rows."""
     held = {
         name for (name,) in con.execute("select column_name from duckdb_columns() where table_name = 'captures'").fetchall()
     }
-    if held and "chain_hash" not in held:
+    if held and not {"chain_hash", "tenant"} <= held:
         raise StoreError(f"{store} was made by a version that chained no captures: capture into a new file, and keep this one")
+    before = con.execute("select tenant from captures limit 1").fetchone() if held else None
+    if before and before[0] != tenant:
+        saw = f"tenant {before[0]}" if before[0] else "every tenant"
+        raise StoreError(f"{store} holds captures of {saw}: rows out of sight would be taken for vanished; use another file")
 
 
 def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -107,7 +128,7 @@ def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
         con.table(name).order("all").write_parquet(str(folder / f"{name}.parquet"), compression="zstd")
 
 
-def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: str) -> dict[str, Any]:
+def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: str, tenant: str | None) -> dict[str, Any]:
     con.execute(_MANIFEST)
     context = connection.cursor(row_factory=dict_row).execute(query.text("capture/context").encode()).fetchone()
     assert context is not None
@@ -116,19 +137,23 @@ def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape:
     capture_id = before + 1
     con.execute(
         "insert into captures values "
-        "($capture_id, $captured_at, $role, $server_version, $database, $snapshot, $in_flight, $standby, $shape, null)",
-        {"capture_id": capture_id, **context, "shape": shape},
+        "($capture_id, $captured_at, $role, $server_version, $database, $snapshot, $in_flight, $standby, $shape, "
+        "$tenant, null)",
+        {"capture_id": capture_id, **context, "shape": shape, "tenant": tenant},
     )
     relations = [_land_relation(connection, con, relation, capture_id, in_flight) for relation in RELATIONS]
     chained = {"capture_id": capture_id, "chain_hash": chain(con, capture_id, chained_to)}
     con.execute("update captures set chain_hash = $chain_hash where capture_id = $capture_id", chained)
-    manifest = {"capture_id": capture_id, **context, "shape": shape, "relations": relations}
+    manifest = {"capture_id": capture_id, **context, "shape": shape, "tenant": tenant, "relations": relations}
     return manifest | {"chained_to": chained_to, "chain_hash": chained["chain_hash"]}
 
 
 def chain(con: duckdb.DuckDBPyConnection, capture_id: int, chained_to: str | None) -> str:
     """Hash all that one capture wrote about itself, hashes of its rows included, onto the hash of the capture before it."""
     digest = sha256((chained_to or "").encode())
+    # A renamed column would tell the same values of something else.
+    for table in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
+        digest.update(repr((table, con.table(table).columns, [str(type_) for type_ in con.table(table).types])).encode())
     for table in MANIFEST:
         columns = "columns(lambda name : name <> 'chain_hash')::varchar"
         statement = f"select {columns} from {table} where capture_id = $capture_id order by all"

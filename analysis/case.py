@@ -7,6 +7,7 @@ explanation from those rows again, offline, and see that it is the one on the pa
 import json
 import re
 import secrets
+from base64 import b64decode
 from collections.abc import Callable
 from hashlib import sha256
 from html import escape
@@ -25,7 +26,7 @@ Tables = dict[str, dict[str, list[Any]]]
 """Name → its columns, each with its type, and its rows, every value as text."""
 
 _PAYLOAD = re.compile(r'<script type="application/json" id="case">(.*?)</script>', re.DOTALL)
-_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
+_UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
 
 
 def write(
@@ -33,15 +34,18 @@ def write(
 ) -> str:
     """Return the case file of one check.
 
-    With ``pseudonymize`` every uuid is replaced by another, each always by the same, and the restaurant's name by its new id;
-    what replaced what is written nowhere. Raises NotFoundError for a check that the store has not, ForensicsError where the
-    ids to replace are no uuids, or where the rows alone do not lead to the explanation.
+    With ``pseudonymize`` every uuid is replaced by another, each always by the same, and restaurants' names by their new ids;
+    what replaced what is written nowhere, and check ids, instants and free text stay. Raises NotFoundError for a check that
+    the store has not, ForensicsError where an id or a name cannot be replaced everywhere, or where the rows alone do not
+    lead to the explanation.
     """
     told = explain(con, check_id)
     tables = _rows(con, told.check)
     if pseudonymize:
         tables = _pseudonymized(tables)
     page = _page(check_id, tables, explain, derive, pseudonymized=pseudonymize)
+    if pseudonymize:
+        _nothing_left(page, _rows(con, told.check))
     if not pseudonymize and _payload(page)["explanation"] != json.loads(json.dumps(told.data)):
         raise ForensicsError(f"check {check_id}: the rows that it cites do not lead to its explanation; please report this")
     return page
@@ -53,15 +57,18 @@ def verify(page: str, explain: Explain, derive: Derive) -> list[dict[str, Any]]:
     Raises StoreError for a text that is no case file.
     """
     payload = _payload(page)
-    check_id, tables = payload["check_id"], payload["tables"]
     if payload["hash"] != _hash(payload):
         return [_finding("payload", "the rows or the explanation were changed after the file was written")]
-    again = _page(check_id, tables, explain, derive, pseudonymized=payload["pseudonymized"])
+    try:
+        again = _page(str(payload["check_id"]), payload["tables"], explain, derive, pseudonymized=payload["pseudonymized"])
+    except (duckdb.Error, ForensicsError, LookupError, TypeError, ValueError, AttributeError) as error:
+        return [_finding("payload", f"its rows are not those of a store: {' '.join(str(error).split())[:200]}")]
     if payload["kit"] != _kit():
-        # Another version may tell the same in other words: what it finds must still be the same.
+        # Another version may tell the same in other words, and nobody here can say whether the page is what it told.
         here, there = _payload(again)["explanation"], payload["explanation"]
         same = all(here.get(key) == there.get(key) for key in ("recorded_verdict", "replayed_verdict", "cause", "rivals"))
-        return [] if same else [_finding("explanation", "this version of the kit comes to another explanation")]
+        found = "its rows lead to the same verdict, cause and rivals" if same else "its rows lead to another explanation"
+        return [_finding("page", f"written by {payload['kit']}, here is {_kit()}: {found}; what it shows was not compared")]
     if _payload(again)["explanation"] != payload["explanation"]:
         return [_finding("explanation", "it does not follow from the rows")]
     return [] if again == page else [_finding("page", "it shows something else than what it holds")]
@@ -115,7 +122,8 @@ def _pseudonymized(tables: Tables) -> Tables:
     salt = secrets.token_bytes(16)
 
     def other(found: re.Match[str]) -> str:
-        return str(UUID(bytes=sha256(salt + UUID(found[0]).bytes).digest()[:16], version=4))
+        new = UUID(bytes=sha256(salt + UUID(found[0]).bytes).digest()[:16], version=4)
+        return str(new) if found[1] else new.hex
 
     def columns(table: str) -> list[str]:
         return [name for name, _ in tables[table]["columns"]]
@@ -129,11 +137,30 @@ def _pseudonymized(tables: Tables) -> Tables:
             for name, value in zip(columns(table), row, strict=True):
                 if name in ids and value is not None and not _UUID.fullmatch(value):
                     raise ForensicsError(f"{table}.{name} holds {value!r}: only ids that are uuids can be replaced everywhere")
-    replaced: Tables = json.loads(_UUID.sub(other, json.dumps(tables)))
-    for row in replaced["raw_restaurants"]["rows"]:
-        names = columns("raw_restaurants")
-        row[names.index("name")] = f"restaurant {row[names.index('key')][:8]}"
-    return replaced
+    id_at, name_at = (columns("raw_restaurants").index(column) for column in ("key", "name"))
+    names = {row[name_at]: f"restaurant {_UUID.sub(other, row[id_at])[:8]}" for row in tables["raw_restaurants"]["rows"]}
+
+    def replaced(value: str | None) -> str | None:
+        for old, new in names.items():
+            value = value.replace(old, new) if value and old else value
+        return value and _UUID.sub(other, value)
+
+    return {
+        table: held | {"rows": [[replaced(value) for value in row] for row in held["rows"]]} for table, held in tables.items()
+    }
+
+
+def _nothing_left(page: str, tables: Tables) -> None:
+    """Raise ForensicsError where a page still holds an id or a name out of the rows as they were."""
+    values = [value for held in tables.values() for row in held["rows"] for value in row if value is not None]
+    ids = {UUID(found[0]) for value in values for found in _UUID.finditer(value)}
+    pictures = "".join(b64decode(found).decode() for found in re.findall(r"base64,([\w+/=]+)", page))
+    shown = (page + pictures).lower()
+    names = tables["raw_restaurants"]["columns"].index(["name", "VARCHAR"])
+    left = [str(each) for each in ids if str(each) in shown or each.hex in shown]
+    left += [row[names] for row in tables["raw_restaurants"]["rows"] if row[names] and row[names].lower() in shown]
+    if left:
+        raise ForensicsError(f"{len(left)} ids or names of this check stand in texts where they cannot be replaced")
 
 
 def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, pseudonymized: bool) -> str:
@@ -176,9 +203,12 @@ def _payload(page: str) -> dict[str, Any]:
     found = _PAYLOAD.search(page)
     try:
         payload: dict[str, Any] = json.loads(found[1]) if found else {}
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         payload = {}
-    if not {"check_id", "kit", "pseudonymized", "explanation", "tables", "hash"} <= payload.keys():
+    if (
+        not isinstance(payload, dict)
+        or not {"check_id", "kit", "pseudonymized", "explanation", "tables", "hash"} <= payload.keys()
+    ):
         raise StoreError("this is no case file: expected a page that forensics case wrote, with its rows in it")
     return payload
 

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+import duckdb
 import polars as pl
 from tqdm import tqdm
 
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     pull = commands.add_parser("capture", help="read the evidence of a PostgreSQL database into a store")
     pull.add_argument("dsn", metavar="DSN", help="postgresql://user@host/database; the role forensics_reader is enough")
     pull.add_argument("--store", type=Path, required=True, metavar="FILE", help="DuckDB file, made where missing")
+    pull.add_argument("--tenant", metavar="ID", help="read what row-level security shows this restaurant, and say so")
     pull.add_argument("--json", action="store_true", help="print one JSON object")
     pull.set_defaults(run=_capture)
 
@@ -131,7 +133,7 @@ def _lab(args: argparse.Namespace) -> None:
 
 
 def _capture(args: argparse.Namespace) -> None:
-    manifest = capture.pull(args.dsn, args.store, analysis.derive)
+    manifest = capture.pull(args.dsn, args.store, analysis.derive, args.tenant)
     with closing(analysis.open_store(args.store)) as con:
         reasons = query.rows(con, "decode/quarantine_reasons")
     manifest["quarantined"] = sum(row["rows"] for row in reasons)
@@ -143,8 +145,9 @@ def _capture(args: argparse.Namespace) -> None:
     new, changed, vanished, rescued = (
         sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
     )
+    sight = "row security off" if args.tenant is None else f"only what tenant {args.tenant} may see"
     print(f"Read {read} ({manifest['shape']} shape)")
-    print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, row security off")
+    print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}")
     print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)", end="")
     print(
         f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
@@ -219,7 +222,8 @@ def _replay(args: argparse.Namespace) -> None:
             print(_table(changed))
         refused = int(pairs["refused"].sum())
         print(
-            f"{refused:,} pairs of allocations stood at once that {args.rule} refuses and the rule in force accepts, "
+            f"{refused:,} pairs of allocations stood at once, by their timestamps, that {args.rule} refuses "
+            "and the rule in force accepts, "
             f"{len(pairs) - refused:,} the other way round"
         )
         if args.verbose and len(pairs):
@@ -230,6 +234,8 @@ def _replay(args: argparse.Namespace) -> None:
             f"{extent['first_checked_at']:%d %b %Y} to {extent['last_checked_at']:%d %b %Y}; "
             f"{extent['quarantined']:,} rows in quarantine (forensics checks --quarantine)"
         )
+    if extent["tenant"]:
+        print(f"Captured as tenant {extent['tenant']}: what other restaurants hold is out of sight")
 
 
 def _cache(args: argparse.Namespace) -> None:
@@ -296,11 +302,17 @@ def _verify(args: argparse.Namespace) -> int:
     if args.case:
         return _verify_case(args)
     with closing(capture.connect(args.store)) as con:
-        findings = custody.verify(con)
-        [(captures, blocks, chain)] = con.execute("""
-            select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id) from captures""").fetchall()
+        try:
+            findings = custody.verify(con)
+        except duckdb.Error as error:
+            raise ForensicsError(f"{args.store} has not the relations of a store of this version: {error}") from None
+        [(captures, blocks, chain, tenant)] = con.execute("""
+            select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id), any_value(tenant)
+            from captures""").fetchall()
+        if not args.store.is_dir():
+            findings += custody.derived(args.store, analysis.derive)
         if args.dsn:
-            with source.snapshot(args.dsn) as connection:
+            with source.snapshot(args.dsn, tenant) as connection:
                 source.shape(connection)
                 findings += custody.compare(con, connection)
     if args.json:
@@ -312,7 +324,8 @@ def _verify(args: argparse.Namespace) -> int:
         print(f"{len(findings):,} findings: {_counted(told)}")
         print(_table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
     else:
-        print("Every block holds what was captured" + (", and the source holds the same." if args.dsn else "."))
+        same = ", and the source holds the same." if args.dsn else "."
+        print("Every block holds what was captured, every derived relation what follows from it" + same)
     return int(bool(findings))
 
 

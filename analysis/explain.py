@@ -14,7 +14,8 @@ from analysis.model import Allocation, Cause, Check, Conflict, Grade, NearMiss, 
 _RIVAL_NAMES = ascii_uppercase.replace("C", "")
 _SOURCES = {
     "snapshot": "in the check's own snapshot",
-    "later evidence": "first seen after this check",
+    "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen in other evidence",
+    "perhaps later": "not in this check's own snapshot; changed within a minute of it, by other evidence",
     "other restaurant": "held by another restaurant, seen in other evidence",
     "named by PostgreSQL": "known only from PostgreSQL's error",
     "same request": "asked for in the same request",
@@ -107,6 +108,7 @@ def evidence(check: Check) -> dict[str, Any]:
         "basis": {
             "capture_id": check.capture_id,
             "captured_at": _iso(check.captured_at),
+            "tenant": check.tenant,
             "scope": None if check.scope is None else str(check.scope),
             "snapshot_allocations": len(check.state),
             "rule_definition": check.rule.definition if check.rule else None,
@@ -190,6 +192,11 @@ class _Teller:
                 return "Refused, and rightly so." if refused else "Confirmed, and rightly so: nothing stood in the way."
             case Cause.RIVAL_COMMITTED_MEANWHILE:
                 return "Refused, though its own snapshot shows nothing in the way: the rival was not committed yet."
+            case Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE:
+                return (
+                    "Refused, though its own snapshot shows nothing in the way, and no key is recorded: "
+                    "perhaps a rival that was not committed yet."
+                )
             case Cause.OVERLAP_BELOW_A_MILLISECOND:
                 return "Refused by the rule, over less than a millisecond: the overlap may be an artefact of a writer's clock."
             case Cause.DECIDED_UNDER_ANOTHER_RULE:
@@ -198,11 +205,11 @@ class _Teller:
             case Cause.RIVAL_NOT_IN_EVIDENCE:
                 return "Refused; by whom, this store cannot tell."
             case Cause.TRANSIENT_OVERLAP:
-                return "Confirmed, and rightly so: what overlapped was moved out of the way before commit."
+                return "Confirmed, and rightly so: its own transaction moved what overlapped out of the way."
             case Cause.UNIQUE_VIOLATION_CALLED_OVERLAP:
                 return (
-                    "Refused as an overlap, yet nothing overlaps: the booking already held what it asked for, "
-                    "which is a unique violation."
+                    "Refused as an overlap, yet nothing in evidence overlaps: the booking already held just that, "
+                    "so it was likely a unique violation."
                 )
             case Cause.CONFIRMED_OVER_SHADOW | Cause.CONFIRMED_OVER_OTHER_TENANT | Cause.RULE_LOOSER_THEN:
                 return f"Confirmed by the rule in force; {check.rule and check.rule.name} refuses it: {check.cause.words}."
@@ -241,7 +248,7 @@ class _Teller:
         for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
         if check.cause is Cause.TRANSIENT_OVERLAP:
-            lines.append("The transaction deferred the rule, which then looks at what is left at commit.")
+            lines.append("It was moved before the insert, or the rule was deferred: then it looks at what is left at commit.")
         elif check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
         if len(_to_clear(check) or ()) > 1:
@@ -261,7 +268,7 @@ class _Teller:
         kind = "" if rival.kind in ("booking", "request") else f", a {rival.kind.replace('_', ' ')}"
         since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._instant(rival.since)}" if rival.since else ""
         same = _same(self.check.rule)
-        firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only else ""
+        firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only and not rival.shadow else ""
         length = _length(conflict.overlap_s)
         return [
             f"Let {name} be {what}{whose}{kind}: {_resource(rival)}, {self.window(rival.window)}{since}"
@@ -278,14 +285,16 @@ class _Teller:
         return f"Nearest {miss.side}: {whose}, {_resource(held)}, {self.window(held.window)}, {touches}."
 
     def _rule(self, rule: Rule) -> str:
-        since = f"in force since {rule.valid_from:%d %b %Y %H:%M} UTC" if rule.valid_from else "replayed as if in force"
-        return f"{rule.version}, {since}"
+        if rule.valid_from:
+            return f"{rule.version}, in force since {rule.valid_from:%d %b %Y %H:%M} UTC"
+        until = f"in force until {rule.valid_to:%d %b %Y %H:%M} UTC" if rule.valid_to else "replayed as if in force"
+        return f"{rule.version}, {until}"
 
     def message_heading(self, data: Mapping[str, Any]) -> str:
         recorded = self.check.recorded
         if recorded["message"] is None:
             return "Nothing was recorded; PostgreSQL would say:"
-        if not self.check.conflicts:
+        if not self.check.conflicts or self.check.cause is Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE:
             return "PostgreSQL said:"
         if (recorded["message"], recorded["detail"]) == (data["message"], data["detail"]):
             return "PostgreSQL said, and would say again:"
@@ -343,7 +352,8 @@ def _to_clear(check: Check) -> list[str] | None:
     """
     in_the_way = [c.rival for c in check.conflicts if c.rival.source != "moved before commit"]
     ids = {rival.allocation_id for rival in in_the_way if rival.allocation_id is not None}
-    if check.replayed_verdict is Verdict.UNKNOWN or any(rival.allocation_id is None for rival in in_the_way):
+    doubtful = any(rival.allocation_id is None or rival.source == "perhaps later" for rival in in_the_way)
+    if doubtful or check.replayed_verdict is Verdict.UNKNOWN or check.grade is not Grade.COMPLETE:
         return None
     return sorted(ids)
 
@@ -356,13 +366,14 @@ def _said(check: Check) -> tuple[str | None, str | None]:
     """Return PostgreSQL's message and detail for this check."""
     recorded = check.recorded["message"], check.recorded["detail"]
     rule = check.rule
-    if not check.conflicts or rule is None:
+    conflicts = [c for c in check.conflicts if c.rival.source not in ("moved before commit", "perhaps later")]
+    if not conflicts or rule is None:
         return recorded
     message = f'conflicting key value violates exclusion constraint "{rule.name}"'
     details = [
         f"Key ({rule.key_columns})=({_key(rule, c.requested)}) "
         f"conflicts with existing key ({rule.key_columns})=({_key(rule, c.rival)})."
-        for c in check.conflicts
+        for c in conflicts
     ]
     return message, recorded[1] if recorded[1] in details else details[0]
 
@@ -383,6 +394,10 @@ def _cannot_see(check: Check) -> list[str]:
         limits.append("whether the snapshot lists everything that stood in the way")
     if check.cause is Cause.RIVAL_NOT_IN_EVIDENCE:
         limits.append("a rival that was deleted or changed before any capture or other snapshot saw it")
+    if check.cause is Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE:
+        limits.append("for whom PostgreSQL waited: no key was recorded")
+    if check.tenant is not None:
+        limits.append(f"any other restaurant: the capture was made as tenant {check.tenant}, and shown its rows only")
     if any(conflict.rival.source == "later evidence" for conflict in check.conflicts):
         limits.append("the instant at which the rival's transaction committed")
     if check.alternatives is not None and check.conflicts:

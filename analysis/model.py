@@ -57,6 +57,7 @@ class Cause(StrEnum):
 
     AGREED = "agreed"
     RIVAL_COMMITTED_MEANWHILE = "rival_committed_meanwhile"
+    RIVAL_PERHAPS_COMMITTED_MEANWHILE = "rival_perhaps_committed_meanwhile"
     RIVAL_NOT_IN_EVIDENCE = "rival_not_in_evidence"
     DECIDED_UNDER_ANOTHER_RULE = "decided_under_another_rule"
     TRANSIENT_OVERLAP = "transient_overlap"
@@ -94,20 +95,26 @@ _CAUSES = {
     Cause.AGREED: ("agreed", "the replay comes to the recorded verdict"),
     Cause.RIVAL_COMMITTED_MEANWHILE: (
         "rival committed while the check waited",
-        "the snapshot shows no rival, and the key that PostgreSQL named is that of an allocation first seen after the check",
+        "the snapshot shows no rival; the key that PostgreSQL named is that of an allocation changed within the hour before or "
+        "the minute after, which no evidence of more than a minute before had seen",
+    ),
+    Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE: (
+        "rival perhaps committed while the check waited",
+        "an overlap is recorded without the key it met, the snapshot shows no rival, and an overlapping allocation was changed "
+        "within a minute",
     ),
     Cause.RIVAL_NOT_IN_EVIDENCE: (
         "rival not in evidence",
-        "an overlap is recorded, and nothing captured before or after holds a rival: it rolled back, or was gone too soon",
+        "an overlap is recorded, and no evidence holds a rival of that instant: it rolled back, or was gone too soon",
     ),
     Cause.DECIDED_UNDER_ANOTHER_RULE: (
         "decided under another rule",
         "the recorded constraint is an overlap rule, but not the one replayed, which finds nothing",
     ),
     Cause.TRANSIENT_OVERLAP: (
-        "transient overlap in a deferred batch",
-        "the rule can be deferred, the check was confirmed, and a row with the instant of its own transaction shows each rival "
-        "moved out of the way before commit",
+        "transient overlap within its own transaction",
+        "the check was confirmed, and a row with the instant of its own transaction shows each rival moved out of the way by "
+        "commit: before the insert, or after it under a deferred rule",
     ),
     Cause.OVERLAP_BELOW_A_MILLISECOND: (
         "overlap below one millisecond",
@@ -116,8 +123,8 @@ _CAUSES = {
     Cause.UNIQUE_VIOLATION: ("unique violation", "SQLSTATE 23505"),
     Cause.UNIQUE_VIOLATION_CALLED_OVERLAP: (
         "unique violation called an overlap",
-        "SQLSTATE P0001 of the wrapper, which catches both; there is no rival, and the snapshot holds the booking's own firm "
-        "row on a requested resource, which a second insert violates",
+        "likely, not certain: SQLSTATE P0001 of the wrapper, which catches both; no evidence shows a rival, and the snapshot "
+        "holds the booking's own firm row with just that resource and window, which a second insert violates",
     ),
     Cause.DEADLOCK: ("deadlock", "SQLSTATE 40P01"),
     Cause.SERIALIZATION_FAILURE: ("serialization failure", "SQLSTATE 40001"),
@@ -254,6 +261,7 @@ class Check:
 
     ``rule`` is null when none is known to have been in force. ``alternatives`` is null where the evidence is too thin to
     verify one. ``recorded`` holds sqlstate, constraint, message and detail as the source recorded them, each or all null.
+    ``tenant`` is set where the capture saw the rows of one restaurant only.
     """
 
     check_id: str
@@ -278,6 +286,7 @@ class Check:
     state: tuple[Allocation, ...]
     alternatives: tuple[Alternative, ...] | None
     near_misses: tuple[NearMiss, ...] = ()
+    tenant: str | None = None
 
 
 MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)

@@ -39,15 +39,17 @@ _RULE_SCHEMA: dict[str, Any] = {
     "valid_from": pl.Datetime("us", "UTC"),
     "valid_to": pl.Datetime("us", "UTC"),
     "replayable": pl.Boolean,
-    "replayed": pl.Boolean,
 }
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
     """Write ``rules``, ``rivals`` and ``verdicts`` of the store, each check under the rule in force when it ran."""
     _write_rules(con, _in_force(con), "table")
+    # Only while another rule is replayed is there anything to compare with.
+    con.execute("create temporary table stored_verdicts (check_id varchar, replayed_verdict varchar, unknown_because varchar)")
     for name in ("rivals", "verdicts"):
         query.materialise(con, f"replay/{name}")
+    con.execute("drop table temp.stored_verdicts")
 
 
 def named(name: str) -> Rule:
@@ -68,12 +70,11 @@ def under(con: duckdb.DuckDBPyConnection, rule: Rule) -> Iterator[None]:
     """Replay every check under one rule instead of those in force.
 
     Inside the block ``rules``, ``rivals`` and ``verdicts`` are those of this replay, on this connection only, and
-    ``stored_verdicts`` are those of the store; ``rules`` still lists those in force, as not replayed.
+    ``stored_verdicts`` are those of the store.
     """
     always = replace(rule, valid_from=None, valid_to=None)
-    in_force = [row | {"replayed": False} for row in con.table("rules").pl().to_dicts()]
     con.execute("create or replace temporary table stored_verdicts as from verdicts")
-    _write_rules(con, [*in_force, _row(always)], "temporary table")
+    _write_rules(con, [_row(always)], "temporary table")
     try:
         for name in ("rivals", "verdicts"):
             query.materialise(con, f"replay/{name}", "temporary table")
@@ -84,20 +85,24 @@ def under(con: duckdb.DuckDBPyConnection, rule: Rule) -> Iterator[None]:
 
 
 def pairs(con: duckdb.DuckDBPyConnection, rule: Rule) -> pl.DataFrame:
-    """List all pairs of allocations that certainly stood at once and overlap under a rule, or under those now in force.
+    """List all pairs of allocations that stood at once, by their timestamps, and overlap under a rule or those now in force.
 
-    Columns: ``refused`` by the rule and ``refused_in_force`` say which of the two it is, or both; then those of
-    ``sql/replay/pairs.sql``, each pair once.
+    Columns: ``refused`` by the rule and ``refused_in_force`` (null where one of those cannot be replayed) say which of the
+    two it is, or both; then those of ``sql/replay/pairs.sql``, each pair once. ``updated_at`` is the start of a transaction,
+    so that two which began and ended within milliseconds may not have met.
     """
     rows = con.table("rules").pl().to_dicts()
-    now = [Rule.parse(row["rule"], row["definition"]) for row in rows if row["replayable"] and row["valid_to"] is None]
+    now = [row for row in rows if row["valid_to"] is None]
+    in_force = [Rule.parse(row["rule"], row["definition"]) for row in now if row["replayable"]]
     found = [
-        query.frame(con, "replay/pairs", equality=list(each.equality), firm_only=each.firm_only).with_columns(in_force=in_force)
-        for each, in_force in ((rule, pl.lit(value=False)), *((each, pl.lit(value=True)) for each in now))
+        query.frame(con, "replay/pairs", equality=list(each.equality), firm_only=each.firm_only).with_columns(
+            in_force=is_in_force
+        )
+        for each, is_in_force in ((rule, pl.lit(value=False)), *((each, pl.lit(value=True)) for each in in_force))
     ]
     con.register("pair_rows", pl.concat(found))
     try:
-        return query.frame(con, "replay/pairs_compared")
+        return query.frame(con, "replay/pairs_compared", knows=len(in_force) == len(now))
     finally:
         con.unregister("pair_rows")
 
@@ -149,6 +154,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
 _OVERLAPS = {
     Cause.AGREED,
     Cause.RIVAL_COMMITTED_MEANWHILE,
+    Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE,
     Cause.RIVAL_NOT_IN_EVIDENCE,
     Cause.DECIDED_UNDER_ANOTHER_RULE,
     Cause.OVERLAP_BELOW_A_MILLISECOND,
@@ -167,6 +173,7 @@ _COPIED = (
     "capture_id",
     "recorded_verdict",
     "hold_id",
+    "tenant",
 )
 
 
@@ -285,7 +292,6 @@ def _captured(row: dict[str, Any]) -> dict[str, Any]:
             "valid_from": since,
             "valid_to": row["missed_at"],
             "replayable": False,
-            "replayed": True,
         }
 
 
@@ -301,7 +307,6 @@ def _row(rule: Rule) -> dict[str, Any]:
         "valid_from": rule.valid_from,
         "valid_to": rule.valid_to,
         "replayable": True,
-        "replayed": True,
     }
 
 

@@ -1,6 +1,5 @@
 """PostgreSQL, read-only: one consistent snapshot of the source, its shape recognised, filtered reads refused."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,12 +24,17 @@ AUDIT_SHAPE = {
 _SETTINGS = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local row_security = off"
 
 
+# What the policies of the documented system read (sql/postgres/migration_up.sql).
+_TENANT = "select set_config('row_security', 'on', true), set_config('app.restaurant_id', %s, true)"
+
+
 @contextmanager
-def snapshot(dsn: str) -> Iterator[psycopg.Connection]:
+def snapshot(dsn: str, tenant: str | None = None) -> Iterator[psycopg.Connection]:
     """Open one read-only repeatable-read transaction on the source; every read inside sees the same instant.
 
-    Raises SourceError, in one line and without credentials, when the DSN is no DSN, the server cannot be reached,
-    a table is missing, a permission is, or row-level security would hide rows from this role.
+    With a tenant, a restaurant's id, what row-level security shows on its behalf is enough. Raises SourceError, in one
+    line and without credentials, when the DSN is no DSN, the server cannot be reached, a table is missing, a permission is,
+    or row-level security would hide rows from this role.
     """
     _readable(dsn)
     try:
@@ -42,6 +46,13 @@ def snapshot(dsn: str) -> Iterator[psycopg.Connection]:
         connection.read_only = True
         try:
             connection.execute(_SETTINGS)
+            filtered = connection.execute(query.text("capture/filtered").encode()).fetchall()
+            if tenant is not None:
+                if not filtered:
+                    raise SourceError(f"role {connection.info.user} sees every tenant: capture without --tenant")
+                connection.execute(_TENANT, [tenant])
+            elif filtered:
+                raise SourceError(_filtered(connection.info.user, *filtered[0]))
             yield connection
         except psycopg.errors.InsufficientPrivilege as error:
             raise SourceError(_refused(connection.info.user, error)) from None
@@ -79,13 +90,15 @@ def _readable(dsn: str) -> None:
         raise SourceError("the DSN cannot be read: an @ or / in the user's name or password must be written as %40 or %2F")
 
 
+def _filtered(role: str, table: str, policies: str | None) -> str:
+    which = f"policy {policies}" if policies else "no policy admits anybody"
+    return (
+        f"role {role} would not see every row: row-level security filters {table} ({which}). "
+        "Use forensics_reader (sql/postgres/reader.sql), or capture one tenant with --tenant ID"
+    )
+
+
 def _refused(role: str, error: psycopg.Error) -> str:
-    filtered = re.search(r'row-level security policy for table "(\w+)"', str(error))
-    if filtered:
-        return (
-            f"role {role} would not see every row: row-level security filters {filtered[1]}. "
-            "Use forensics_reader (sql/postgres/reader.sql)"
-        )
     return f"role {role} may not read the source: {_one_line(error)}. Use forensics_reader (sql/postgres/reader.sql)"
 
 

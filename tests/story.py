@@ -46,6 +46,7 @@ CAPTURES = (
     "in_flight",
     "standby",
     "shape",
+    "tenant",
     "chain_hash",
 )
 

@@ -15,9 +15,10 @@ import psycopg
 import pytest
 from conftest import ANCHOR
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, lab, query
+from analysis import capture, cli, lab, query
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
@@ -290,6 +291,52 @@ def test_a_store_that_another_process_writes_to_is_left_alone(system: str, store
             assert str(caught.value) == f"{store} is open in a process that writes to it: wait for it to end"
         process.communicate(b"\n")
     assert pull(system, store)["restaurants"] == (1, 0, 0, 0)
+
+
+def test_a_store_of_one_tenant_says_so_and_takes_no_other(
+    system: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(system)
+    with psycopg.connect(system, autocommit=True) as conn:
+        conn.execute("alter table booking_confirmation_results force row level security")
+        conn.execute("insert into bookings select booking_id, %s, 2, '[,]' from booking_confirmation_results limit 1", [ANCHOR])
+        conn.execute("create role forensics_one_tenant login in role service_role")
+        conn.execute("grant select on all tables in schema public to forensics_one_tenant")
+    dsn = make_conninfo(system, user="forensics_one_tenant")
+    try:
+        with pytest.raises(SystemExit):
+            cli.main(["capture", dsn, "--store", str(store), "--tenant", ANCHOR])
+        assert f"one snapshot, only what tenant {ANCHOR} may see" in capsys.readouterr().out
+        [(check_id,)] = raw(store, "select check_id from checks")
+        with closing(analysis.open_store(store)) as con:
+            told = analysis.explain_check(con, check_id)
+        assert told.data["basis"]["tenant"] == ANCHOR
+        assert f"Cannot be seen: any other restaurant: the capture was made as tenant {ANCHOR}" in str(told)
+        with pytest.raises(SystemExit):
+            cli.main(["replay", "--store", str(store)])
+        assert f"Captured as tenant {ANCHOR}: what other restaurants hold is out of sight" in capsys.readouterr().out
+        with pytest.raises(StoreError, match=f"holds captures of tenant {ANCHOR}: rows out of sight would be taken"):
+            pull(system, store)
+        pull(system, tmp_path / "whole.duckdb")
+        with pytest.raises(StoreError, match="holds captures of every tenant"):
+            capture.pull(dsn, tmp_path / "whole.duckdb", analysis.derive, ANCHOR)
+        assert raw(store, "select count(*) from captures") == [(1,)]
+    finally:
+        with psycopg.connect(system, autocommit=True) as conn:
+            conn.execute("drop owned by forensics_one_tenant; drop role forensics_one_tenant")
+
+
+def test_what_another_version_derived_is_derived_anew_without_touching_the_store(system: str, store: Path) -> None:
+    fill(system)
+    pull(system, store)
+    with closing(analysis.open_store(store)) as con:
+        before = con.execute("select check_id, replayed_verdict, cause, grade from verdicts").fetchall()
+    with duckdb.connect(str(store)) as con:
+        con.execute("update derivation set digest = 'of another version'; drop table verdicts; drop table checks").fetchall()
+    with untouched(store), closing(analysis.open_store(store)) as con:
+        assert con.execute("select check_id, replayed_verdict, cause, grade from verdicts").fetchall() == before
+        assert analysis.verify(con) == []
+    assert pull(system, store)["checks"] == (4, 0, 0, 0)
 
 
 def test_readers_share_a_store_and_cannot_write(lab_store: Path) -> None:

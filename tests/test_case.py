@@ -92,12 +92,22 @@ def test_a_forged_file_is_found_out(forgery: str, page: str) -> None:
 
 def test_another_version_of_the_kit_may_tell_it_in_other_words(page: str) -> None:
     other = resigned(page, lambda payload: payload.update(kit="booking-forensics 0.0"))
-    assert verify(other.replace("Refused, and rightly so.", "Rightly refused.")) == []
+    [finding] = verify(other.replace("Refused, and rightly so.", "Rightly refused."))
+    assert finding.startswith("page: written by booking-forensics 0.0, here is booking-forensics ")
+    assert finding.endswith(": its rows lead to the same verdict, cause and rivals; what it shows was not compared")
     wrong = resigned(other, lambda payload: payload["explanation"].update(cause="deadlock"))
-    assert verify(wrong) == ["explanation: this version of the kit comes to another explanation"]
+    assert "its rows lead to another explanation" in verify(wrong)[0]
 
 
-@pytest.mark.parametrize("text", ["", "<html></html>", '<script type="application/json" id="case">{oops</script>'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "<html></html>",
+        '<script type="application/json" id="case">[1]</script>',
+        '<script type="application/json" id="case">{oops</script>',
+    ],
+)
 def test_what_is_no_case_file(text: str) -> None:
     with pytest.raises(StoreError, match="this is no case file"):
         verify(text)
@@ -107,8 +117,7 @@ def test_a_file_cannot_bring_statements_with_it(page: str) -> None:
     def smuggle(payload: dict[str, Any]) -> None:
         payload["tables"]["raw_rules"]["columns"][0][1] = "integer); drop table raw_checks; --"
 
-    with pytest.raises(StoreError, match="names columns of raw_rules that no store has"):
-        verify(resigned(page, smuggle))
+    assert "names columns of raw_rules that no store has" in verify(resigned(page, smuggle))[0]
 
 
 def test_hostile_text_stays_text() -> None:
@@ -125,6 +134,22 @@ def test_no_such_check(sample: duckdb.DuckDBPyConnection) -> None:
         write(sample, "999999")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda payload: payload.update(tables=[]),
+        lambda payload: payload["tables"].pop("raw_rules"),
+        lambda payload: payload["tables"]["raw_checks"]["rows"][0].pop(),
+        lambda payload: payload["tables"]["raw_checks"]["columns"].append(["more", "BLOB"]),
+        lambda payload: payload["tables"]["captures"]["rows"][0].__setitem__(1, "yesterday"),
+        lambda payload: payload.update(check_id=None),
+    ],
+)
+def test_rows_of_no_store_are_a_finding_and_no_traceback(change: Any, page: str) -> None:
+    [finding] = verify(resigned(page, change))
+    assert finding.startswith("payload: its rows are not those of a store: ")
+
+
 class TestPseudonyms:
     def test_no_id_and_no_name_is_left_and_the_story_is_the_same(self, sample: duckdb.DuckDBPyConnection, page: str) -> None:
         other = write(sample, "3", pseudonymize=True)
@@ -137,6 +162,19 @@ class TestPseudonyms:
             assert after[key] == before[key]
         assert [r["overlap_s"] for r in after["rivals"]] == [r["overlap_s"] for r in before["rivals"]]
         assert len(set(UUID.findall(json.dumps(after)))) == len(set(UUID.findall(json.dumps(before))))
+
+    def test_ids_and_names_in_free_text_are_replaced_or_the_file_is_not_written(self) -> None:
+        one, two = "5f0c1a52-6d0e-4b9e-9a43-0d2f5a3c7b1e", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+        said = f"booking_{one} \n{one.upper()} at Chez Nous; {one.replace('-', '')}"
+        check = replace(story("c1 [5,8) refused"), booking_id=one, restaurant_id=two)
+        check = replace(check, conflict={"sqlstate": "P0001", "message": said, "attempted": []})
+        place = {"key": two, "name": "Chez Nous", "timezone": "UTC"}
+        page = write(planted(checks=[check.row(key="c1")], restaurants=[place]), "c1", pseudonymize=True)
+        assert not re.search(f"{one}|{one.replace('-', '')}|{two}|chez nous", page, re.I)
+        assert verify(page) == []
+        hidden = replace(check, conflict={"sqlstate": "P0001", "message": f"f{one}", "attempted": []})
+        with pytest.raises(ForensicsError, match="1 ids or names of this check stand in texts where they cannot be replaced"):
+            write(planted(checks=[hidden.row(key="c1")], restaurants=[place]), "c1", pseudonymize=True)
 
     def test_two_files_cannot_be_joined(self, sample: duckdb.DuckDBPyConnection) -> None:
         one, two = (write(sample, "3", pseudonymize=True) for _ in range(2))

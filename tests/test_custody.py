@@ -1,6 +1,12 @@
 """Custody: every changed, missing or added byte of evidence is named, and every difference from the source has its kind."""
 
 import json
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,10 @@ from conftest import ANCHOR
 from test_capture import fill, run
 
 import analysis
-from analysis import capture, cli, custody, lab, source
+from analysis import capture, cli, custody, lab, query, source
 from analysis.model import StoreError
 
+KILLS = int(os.environ.get("FORENSICS_KILLS", "10"))
 NEW = "insert into restaurants values (gen_random_uuid(), %s, 'UTC')"
 
 
@@ -56,6 +63,7 @@ def test_the_lab_and_the_sample(lab_store: Path, lab_dsn: str) -> None:
     assert differences(lab_store, lab_dsn) == []
 
 
+ODD = "rows of no capture"
 CHAINED = "the manifest is not the one that was chained"
 BROKEN: set[tuple[str, int | None, int | None, str]] = {("captures", n, None, CHAINED) for n in (1, 2)}
 DAMAGE: dict[str, tuple[str, set[tuple[str, int | None, int | None, str]]]] = {
@@ -104,10 +112,29 @@ DAMAGE: dict[str, tuple[str, set[tuple[str, int | None, int | None, str]]]] = {
         "update capture_blocks set content_hash = '' where relation = 'rules'",
         {("raw_rules", 1, 0, "content was changed"), ("captures", 1, None, CHAINED)},
     ),
+    "columns that change their names": (
+        "alter table raw_allocations rename created_at to x; alter table raw_allocations rename updated_at to created_at; "
+        "alter table raw_allocations rename x to updated_at",
+        BROKEN,
+    ),
+    "a function of its own": (
+        "create macro sha256(value) as system.main.sha256(value)",
+        {("sha256", None, None, "a statement that no capture writes")},
+    ),
+    "a manifest of no capture": (
+        "insert into vanished values (999, 'rules', 'allocations_no_overlap')",
+        {("vanished", 999, None, "rows of no capture")},
+    ),
     "the chain": ("update captures set chain_hash = 'x' where capture_id = 1", BROKEN),
     "a capture": (
         "delete from captures where capture_id = 1; delete from capture_relations where capture_id = 1",
-        {("captures", 2, None, CHAINED)},
+        {("captures", 2, None, CHAINED), ("captures", 2, None, ODD)}
+        | {("capture_relations", 2, None, ODD), ("capture_blocks", 2, None, ODD), ("vanished", 2, None, ODD)},
+    ),
+    "all captures": (
+        "delete from captures",
+        {(table, n, None, ODD) for table in ("capture_relations", "capture_blocks") for n in (1, 2)}
+        | {("vanished", 2, None, ODD)},
     ),
 }
 
@@ -187,9 +214,24 @@ class TestCommand:
         status, told = self.answer(capsys, "--store", store, "--dsn", lab.reader_dsn(captured))
         assert status == 0
         assert "2 captures, 7 blocks, chained to " in told
-        assert told.endswith("Every block holds what was captured, and the source holds the same.\n")
+        assert told.endswith("every derived relation what follows from it, and the source holds the same.\n")
         status, told = self.answer(capsys, "--store", store, "--json")
         assert (status, json.loads(told)["ok"], json.loads(told)["findings"]) == (0, True, [])
+
+    def test_a_derived_relation_that_does_not_follow(
+        self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        spoil(store, "update verdicts set cause = 'rival_not_in_evidence'; drop table lookups")
+        status, told = self.answer(capsys, "--store", store)
+        assert status == 1
+        assert "2 findings: 1 lookups: is not what the evidence leads to · 1 verdicts: is not what" in told
+
+    def test_a_store_of_another_make(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        spoil(store, "alter table captures drop column chain_hash")
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["verify", "--store", str(store)])
+        assert ended.value.code == 2
+        assert "has not the relations of a store of this version" in capsys.readouterr().err
 
     def test_something_found(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
         spoil(store, "update raw_rules set definition = 'none'")
@@ -199,7 +241,7 @@ class TestCommand:
         assert "1 raw_rules: content was changed · " in told
         assert "1 raw_restaurants: new" in told
         status, told = self.answer(capsys, "--store", store, "--json")
-        [finding] = json.loads(told)["findings"]
+        finding, *derived = json.loads(told)["findings"]
         assert (status, json.loads(told)["ok"]) == (1, False)
         assert finding == {
             "table": "raw_rules",
@@ -209,6 +251,8 @@ class TestCommand:
             "found": 1,
             "problem": "content was changed",
         }
+        # What was derived from it before does not follow from it now.
+        assert {(other["table"], other["problem"]) for other in derived} >= {("rules", "is not what the evidence leads to")}
 
     def test_a_capture_prints_the_chain_that_verify_ends_in(
         self, system: str, store: Path, capsys: pytest.CaptureFixture[str]
@@ -219,6 +263,65 @@ class TestCommand:
         _, verified = self.answer(capsys, "--store", store, "--json")
         head = json.loads(verified)["chain_hash"]
         assert f"Chain none → {head[:6]}…{head[-6:]}" in told
+
+
+def write_on(dsn: str, stop: threading.Event) -> None:
+    """Insert, change and delete rows, some of them in transactions that commit late or never, until told to stop."""
+    rng = random.Random(dsn)
+    checks = (
+        "insert into booking_confirmation_results (booking_id, confirmed, snapshot_data) values (gen_random_uuid(), true, %s)"
+    )
+    with psycopg.connect(dsn) as quick, psycopg.connect(dsn) as slow:
+        while not stop.wait(0.002):
+            for conn in (quick, slow):
+                conn.execute(NEW.encode(), ["written"])
+                conn.execute(checks.encode(), [json.dumps({"allocations": [], "text": "x" * rng.randrange(2000)})])
+            quick.execute(b"update restaurants set name = 'changed' where id = %s", [ANCHOR])
+            quick.execute(b"delete from booking_confirmation_results where id % 100 = 0")
+            quick.commit()
+            if rng.random() < 0.05:
+                (slow.rollback if rng.random() < 0.3 else slow.commit)()
+
+
+def test_captures_killed_at_any_instant_lose_nothing_and_double_nothing(system: str, store: Path) -> None:
+    """A writer works on while captures are killed; make soak kills more of them."""
+    fill(system)
+    rng, stop = random.Random(KILLS), threading.Event()
+    writer = threading.Thread(target=write_on, args=(system, stop))
+    writer.start()
+    command = [sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", str(store)]
+    landed = killed = 0
+    try:
+        # One that is left alone says how long a capture takes.
+        started = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        takes, landed = time.monotonic() - started, 1
+        while killed < KILLS:
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                try:
+                    # It may have ended before: then it landed, and another is killed in its place.
+                    process.wait(rng.uniform(0.3, 1.1) * takes)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    killed += 1
+            with closing(capture.connect(store)) as con:
+                [(held,)] = con.execute("select count(*) from captures").fetchall()
+                # A kill may also come after the commit and before the process's end.
+                assert landed + (process.returncode == 0) <= held <= landed + 1
+                landed = held
+                assert custody.verify(con) == []
+    finally:
+        stop.set()
+        writer.join()
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert verify(store) == set()
+    assert differences(store, system) == []
+    with closing(analysis.open_store(store)) as con:
+        for relation in capture.RELATIONS:
+            versions = f"select count(*), count(distinct (capture_id, key)) from raw_{relation}"
+            [(rows, distinct)] = con.execute(versions).fetchall()
+            assert rows == distinct
+        assert query.rows(con, "assert/rows_accounted_for") == []
 
 
 def test_a_store_of_an_earlier_version_is_refused_and_left_alone(captured: str, store: Path) -> None:

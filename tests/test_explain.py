@@ -120,13 +120,19 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
         "Refused under another rule, v11; the rule in force finds nothing in the way.",
     ),
     "rival gone": (CLEAR | {"cause": Cause.RIVAL_NOT_IN_EVIDENCE}, "Refused; by whom, this store cannot tell."),
+    "a race without a name": (
+        CLEAR | {"cause": Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE},
+        "Refused, though its own snapshot shows nothing in the way, and no key is recorded: "
+        "perhaps a rival that was not committed yet.",
+    ),
     "transient": (
         CLEAR | CONFIRMED | {"cause": Cause.TRANSIENT_OVERLAP},
-        "Confirmed, and rightly so: what overlapped was moved out of the way before commit.",
+        "Confirmed, and rightly so: its own transaction moved what overlapped out of the way.",
     ),
     "a unique violation in disguise": (
         CLEAR | said("P0001", "allocations_no_overlap") | {"cause": Cause.UNIQUE_VIOLATION_CALLED_OVERLAP},
-        "Refused as an overlap, yet nothing overlaps: the booking already held what it asked for, which is a unique violation.",
+        "Refused as an overlap, yet nothing in evidence overlaps: the booking already held just that, "
+        "so it was likely a unique violation.",
     ),
     "a shadow under another rule": (
         CONFIRMED | {"cause": Cause.CONFIRMED_OVER_SHADOW},
@@ -248,6 +254,7 @@ def test_what_would_have_to_go() -> None:
     assert Explanation(replace(REFUSED, **clear)).data["to_clear"] == []
     nameless = conflict(rival(allocation_id=None, source="named by PostgreSQL"))
     assert Explanation(replace(REFUSED, conflicts=(conflict(), nameless))).data["to_clear"] is None
+    assert Explanation(replace(REFUSED, grade=Grade.PARTIAL)).data["to_clear"] is None
     assert Explanation(replace(REFUSED, **unknown(Cause.EVIDENCE_MISSING))).data["to_clear"] is None
 
 
@@ -260,8 +267,9 @@ def test_a_transient_overlap_is_told_with_what_was_moved() -> None:
     }
     text = told(**changes)
     assert "(in the check's own snapshot, moved out of the way before commit)" in text
-    assert "The transaction deferred the rule, which then looks at what is left at commit." in text
+    assert "It was moved before the insert, or the rule was deferred: then it looks at what is left at commit." in text
     assert "forbids that" not in text
+    assert "PostgreSQL would say" not in told(**(changes | {"recorded": NOTHING_SAID}))
     assert Explanation(replace(REFUSED, **changes)).data["to_clear"] == []
 
 
@@ -380,7 +388,8 @@ def test_windows_without_end_and_of_odd_lengths(held: Allocation, overlap: Windo
 @pytest.mark.parametrize(
     ("source", "words"),
     {
-        "later evidence": "first seen after this check",
+        "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen in other evidence",
+        "perhaps later": "not in this check's own snapshot; changed within a minute of it, by other evidence",
         "other restaurant": "held by another restaurant, seen in other evidence",
         "named by PostgreSQL": "known only from PostgreSQL's error",
     }.items(),

@@ -346,7 +346,31 @@ class TestRivalsBeyondTheSnapshot:
         ids=["withheld", "other text", "a comma in a value", "no overlap", "no window"],
     )
     def test_details_that_name_no_rival(self, detail: str) -> None:
-        assert self.cause(detail, allocations=[LATER.row()]) == (Cause.RIVAL_NOT_IN_EVIDENCE, [])
+        assert self.cause(detail) == (Cause.RIVAL_NOT_IN_EVIDENCE, [])
+        named = "[9,10)" in detail or window("[9,10)") in detail
+        perhaps = (Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE, [("a9", "perhaps later")])
+        found = self.cause(detail, allocations=[LATER.row()])
+        assert found == ((Cause.RIVAL_NOT_IN_EVIDENCE, []) if named else perhaps)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            replace(LATER, updated_at="2025-11-20 11:58:59+00"),
+            replace(LATER, updated_at="2025-11-20 12:01:01+00"),
+            replace(LATER, shadow=True),
+            replace(LATER, window="[8,10)"),
+            replace(LATER, resource_id="U"),
+            replace(LATER, restaurant_id="S"),
+            replace(LATER, booking_id="B"),
+        ],
+    )
+    def test_not_even_perhaps(self, other: Held) -> None:
+        assert self.cause("", allocations=[other.row()]) == (Cause.RIVAL_NOT_IN_EVIDENCE, [])
+
+    def test_the_wrapper_names_nobody(self) -> None:
+        for message, cause in ((NO_OVERLAP, Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE), ("hold expired", Cause.HOLD_NOT_LIVE)):
+            check = replace(ALONE, conflict=refusal("P0001", None, message))
+            assert replay.check(planted(checks=[check.row()], allocations=[LATER.row()]), "c1").cause is cause
 
     def test_named_and_in_the_snapshot_is_one_rival(self) -> None:
         con = planted(checks=[replace(REFUSED, conflict=OVERLAP).row()], allocations=[REFUSED.held[0].row()])
@@ -398,8 +422,9 @@ class TestRuleInForce:
         rule = {"key": "one_at_a_time", "definition": 'EXCLUDE USING gist ("window" WITH &&)'}
         for text, verdict in (
             ("a1 [0,10) shadow on:U by:B at:S · c1 [5,8)", "conflict"),
-            ("a1 [0,10) firm by:B · c1 [5,8)", "clear"),
-            ("a1 [0,5) firm · c1 [5,8)", "clear"),
+            # Nobody's snapshot shows what every other restaurant holds.
+            ("a1 [0,10) firm by:B · c1 [5,8)", "unknown"),
+            ("a1 [0,5) firm · c1 [5,8)", "unknown"),
         ):
             late = replace(story(text), checked_at=datetime.fromisoformat(CAPTURED_AT))
             assert self.verdict(late, rule)[0] == verdict
@@ -530,8 +555,11 @@ def test_every_cause_is_reached() -> None:
     meanwhile = replace(ALONE, conflict=OVERLAP).row(key="meanwhile")
     rows = [asked.row(key=name) for name, (asked, _) in CAUSES.items()]
     early = replace(story("c1 [5,8)"), checked_at=MIGRATED_AT).row(key="early")
-    con = planted(checks=[*rows, meanwhile, story("c1 [5,8)").row(snapshot_data=None)], allocations=[LATER.row()])
+    con = planted(checks=[meanwhile, story("c1 [5,8)").row(snapshot_data=None)], allocations=[LATER.row()])
     found = {cause for (cause,) in con.execute("select distinct cause from verdicts").fetchall()}
+    found |= {cause for (cause,) in planted(checks=rows).execute("select distinct cause from verdicts").fetchall()}
+    nobody_named = replace(ALONE, conflict=refusal("23P01")).row()
+    found |= set(*planted(checks=[nobody_named], allocations=[LATER.row()]).execute("select cause from verdicts").fetchall())
     found |= {cause for (cause,) in planted(checks=[early], rules=[]).execute("select cause from verdicts").fetchall()}
     found |= {cause for _, cause in CONFIRMED_UNDER.values()} | {TestDeferred().moved("[20,30)")[1]}
     assert found == set(Cause)
@@ -584,11 +612,20 @@ class TestDeferred:
     def test_a_refusal_was_not_deferred(self) -> None:
         assert self.moved("[20,30)", "a1 [0,10) firm by:C · c1 [5,8) refused") == ("conflict", "agreed")
 
-    def test_a_rule_that_cannot_be_deferred(self) -> None:
+    def test_under_a_rule_that_cannot_be_deferred_it_was_moved_first(self) -> None:
         check = story("a1 [0,10) firm by:C · c1 [5,8)")
         row = replace(check.held[0], window="[20,30)", updated_at=CHECKED_AT.isoformat(" ")).row()
         with closing(planted(checks=[check.row()], allocations=[row])) as con, replay.under(con, RULES["v11"]):
-            assert con.execute("select replayed_verdict from verdicts").fetchall() == [("conflict",)]
+            assert con.execute("select cause from verdicts").fetchall() == [("transient_overlap",)]
+
+
+def test_what_another_rule_says_of_a_check_whose_own_is_not_known() -> None:
+    late = replace(story("a1 [0,10) firm · c1 [5,8)"), checked_at=datetime.fromisoformat(CAPTURED_AT))
+    odd = {"key": "odd", "definition": V12["definition"].replace("(NOT shadow)", "(NOT is_maintenance)")}
+    with closing(planted(checks=[late.row()], rules=[odd])) as con:
+        with replay.under(con, RULES["v11"]):
+            assert con.execute("select replayed_verdict, cause from verdicts").fetchall() == [("conflict", "rule_unknown")]
+        assert replay.pairs(con, RULES["v11"])["refused_in_force"].to_list() == []
 
 
 class TestOneStatement:

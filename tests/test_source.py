@@ -6,12 +6,14 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from conftest import ANCHOR
 from psycopg.conninfo import make_conninfo
 
 from analysis import lab, query, source
 from analysis.model import SourceError
 
 SECRET = "hunter2secret"
+OTHER = "00000000-0000-4000-8000-000000000002"
 IDEMPOTENCY_SHAPE = """
 create table booking_confirmation_results (
     booking_id uuid, hold_id uuid unique, restaurant_id uuid, idempotency_key text, table_ids uuid[],
@@ -128,15 +130,44 @@ def test_a_table_that_is_missing_is_named(system: str) -> None:
 
 @pytest.mark.parametrize("setting", ["", "-c app.restaurant_id=00000000-0000-4000-8000-000000000001"])
 def test_a_role_that_would_see_a_part_is_refused_not_served(tenant: str, setting: str) -> None:
-    told = refusal(make_conninfo(tenant, options=setting))
-    assert "role forensics_test_tenant would not see every row" in told
-    assert "row-level security filters booking_confirmation_results" in told
-    assert "Use forensics_reader (sql/postgres/reader.sql)" in told
+    assert refusal(make_conninfo(tenant, options=setting)) == (
+        "role forensics_test_tenant would not see every row: row-level security filters booking_confirmation_results "
+        '(policy "Tenant service role"). Use forensics_reader (sql/postgres/reader.sql), or capture one tenant with --tenant ID'
+    )
 
 
-def test_a_role_that_may_not_select_is_told_which_may(tenant: str) -> None:
-    told = refusal(tenant, "select * from pg_authid")
-    assert told.startswith("role forensics_test_tenant may not read the source: permission denied for table pg_authid")
+def test_a_role_that_no_policy_admits_is_told_so(system: str, tenant: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute('drop policy "Tenant service role" on booking_confirmation_results')
+    assert "filters booking_confirmation_results (no policy admits anybody)" in refusal(tenant)
+
+
+def test_any_table_that_is_filtered_counts(system: str, tenant: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute("alter table allocations enable row level security")
+    assert "row-level security filters allocations (no policy admits anybody)" in refusal(tenant)
+
+
+def test_one_tenant_is_read_where_it_is_asked_for(system: str, tenant: str) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute("insert into restaurants values (%s, 'Other', 'UTC')", [OTHER])
+        for restaurant in (ANCHOR, OTHER):
+            booking = "insert into bookings (id, restaurant_id, party_size, \"window\") values (%s, %s, 2, '[,]')"
+            conn.execute(booking.encode(), [restaurant, restaurant])
+            check = "insert into booking_confirmation_results (booking_id, confirmed) values (%s, true)"
+            conn.execute(check.encode(), [restaurant])
+    ask = b"select booking_id::text from booking_confirmation_results"
+    for restaurant in (ANCHOR, OTHER):
+        with source.snapshot(tenant, restaurant) as connection:
+            assert connection.execute(ask).fetchall() == [(restaurant,)]
+    sees_all = pytest.raises(SourceError, match="role forensics_reader sees every tenant: capture without --tenant")
+    with sees_all, source.snapshot(lab.reader_dsn(system), ANCHOR):
+        pass
+
+
+def test_a_role_that_may_not_select_is_told_which_may(system: str) -> None:
+    told = refusal(lab.reader_dsn(system), "select * from pg_authid")
+    assert told.startswith("role forensics_reader may not read the source: permission denied for table pg_authid")
     assert "Use forensics_reader" in told
 
 

@@ -22,7 +22,7 @@ anti join (
 
     select
         r.check_id, a.allocation_id, a.resource_type, a.resource_id, a.booking_id, a."window",
-        unnest(['later evidence', 'other restaurant']) as source
+        unnest(['later evidence', 'perhaps later', 'other restaurant']) as source
     from allocation_versions as a
     inner join rivals as r using (allocation_id)
 

@@ -7,7 +7,7 @@ with said as (
         check_id,
         'request' as source,
         'table' as resource_type,
-        unnest(list_distinct(table_ids)) as resource_id,
+        unnest(table_ids) as resource_id,
         requested_text as window_text
     from snapshots
 
@@ -26,7 +26,7 @@ with said as (
 ),
 
 decoded as (
-    select
+    select distinct
         s.check_id,
         s.source,
         s.resource_type,

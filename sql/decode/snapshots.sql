@@ -5,7 +5,7 @@ with newest as (
     select
         key,
         max(capture_id) as capture_id,
-        row_number() over (order by min(rowid)) as check_no
+        row_number() over (order by key) as check_no
     from raw_checks
     group by key
 ),

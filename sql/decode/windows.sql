@@ -18,7 +18,8 @@ with texts as (
 ),
 
 -- Two forms are read: PostgreSQL's range text, and an object with a key for either bound, half-open, as JavaScript
--- writers leave it. Both keys must be there, null for no bound: an object of other keys is not a window without bounds.
+-- writers leave it. Both keys must be there, null for no bound: an object of other keys is not a window without bounds. Where
+-- another pair, or another key, says something of the bounds as well, it is not for us to choose.
 named as (
     select
         window_text,
@@ -26,10 +27,26 @@ named as (
             when window_text[1] = '{' then list_filter(
                 [['start', 'end'], ['start_at', 'end_at'], ['startAt', 'endAt'], ['window_start', 'window_end']],
                 lambda pair : list_has_all(json_keys(try_cast(window_text as json)), pair)
-            )[1]
-        end as fields
+            )
+        end as pairs,
+        if(
+            len(pairs) = 1
+            and not list_bool_or(list_transform(
+                json_keys(try_cast(window_text as json)), lambda name : regexp_matches(name, '(?i)bound|incl|_inc$')
+            )),
+            pairs[1],
+            null
+        ) as fields
     from texts
     where window_text is not null
+),
+
+said as (
+    select
+        *,
+        json_extract_string(if(fields is null, null, window_text), '$.' || fields[1]) as lower_said,
+        json_extract_string(if(fields is null, null, window_text), '$.' || fields[2]) as upper_said
+    from named
 ),
 
 split as (
@@ -39,8 +56,9 @@ split as (
         case
             when fields is not null then {
                 'lower_bracket': '[',
-                'lower': coalesce(json_extract_string(window_text, '$.' || fields[1]), ''),
-                'upper': coalesce(json_extract_string(window_text, '$.' || fields[2]), ''),
+                -- Null is no bound; empty text is nothing that could be read.
+                'lower': coalesce(if(lower_said = '', 'nothing', lower_said), ''),
+                'upper': coalesce(if(upper_said = '', 'nothing', upper_said), ''),
                 'upper_bracket': ')'
             }
             else regexp_extract(
@@ -49,7 +67,7 @@ split as (
                 ['lower_bracket', 'lower', 'upper', 'upper_bracket']
             )
         end as part
-    from named
+    from said
 ),
 
 bounds as (

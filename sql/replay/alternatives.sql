@@ -45,8 +45,7 @@ blockers as (
         not a.shadow
         or exists (
             from rules as r
-            where r.replayed
-            and not r.firm_only
+            where not r.firm_only
             and meal.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
             and meal.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
         )

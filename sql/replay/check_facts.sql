@@ -7,7 +7,7 @@ select
     v.cause,
     v.unknown_because,
     v.grade,
-    v.rule,
+    r.rule,
     r.version as rule_version,
     r.definition as rule_definition,
     r.equality,
@@ -15,14 +15,14 @@ select
     r.valid_to,
     p.name as restaurant_name,
     p.timezone,
-    k.captured_at
+    k.captured_at,
+    k.tenant
 from checks as c
 inner join verdicts as v using (check_id)
 left join rules as r
     on list_contains(string_split(v.rule, ', '), r.rule)
     and c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
     and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
-    and r.replayed
 left join restaurants as p using (restaurant_id)
 left join captures as k using (capture_id)
 where c.check_id = $check_id

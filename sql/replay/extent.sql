@@ -9,5 +9,6 @@ select
     arg_min(check_id, checked_at) as first_check_id,
     arg_max(check_id, checked_at) as last_check_id,
     (select max(captured_at) from captures) as captured_at,
+    (select any_value(tenant) from captures) as tenant,
     (select count(*) from quarantine) as quarantined
 from checks

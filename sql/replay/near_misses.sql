@@ -14,7 +14,7 @@ with neighbours as (
     from requests as q
     inner join checks as c using (check_id)
     inner join snapshot_allocations as a
-        on a.check_id = q.check_id
+        on a.check_id = $check_id
         and a.restaurant_id = c.restaurant_id
         and a.resource_type = q.resource_type
         and a.resource_id = q.resource_id

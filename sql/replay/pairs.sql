@@ -1,4 +1,4 @@
--- All pairs of allocations that one exclusion rule would not have let stand at once, and that certainly stood at once.
+-- All pairs of allocations that one exclusion rule would not have let stand at once, and that did, by their timestamps.
 -- Grain: pair of allocations, the versions of the two that were seen latest.
 -- Parameters: equality, firm_only: the columns that the rule compares with =, and whether its predicate is NOT shadow.
 with rows as not materialized (
@@ -116,8 +116,9 @@ members as materialized (
         lower_pos, upper_pos, shadow, is_maintenance, updated_at, last_seen_at
     from allocation_versions
     where rowid in (select earlier_id from near union select later_id from near)
-    -- A version existed unchanged from its last update until it was last seen; within that span it certainly was there.
-    and updated_at <= last_seen_at
+    -- A version existed unchanged from its last update, or a little later, as that is the start of a transaction, until it
+    -- was last seen.
+    and updated_at < last_seen_at
 ),
 
 ways as (
@@ -148,7 +149,7 @@ overlapping as (
     where a.allocation_id < b.allocation_id
     and a.lower_pos <= b.upper_pos
     and b.lower_pos <= a.upper_pos
-    and greatest(a.updated_at, b.updated_at) <= least(a.last_seen_at, b.last_seen_at)
+    and greatest(a.updated_at, b.updated_at) < least(a.last_seen_at, b.last_seen_at)
     and (a.restaurant_id = b.restaurant_id or not list_contains($equality::varchar[], 'restaurant_id'))
     and (a.resource_type = b.resource_type or not list_contains($equality::varchar[], 'resource_type'))
     and (a.resource_id = b.resource_id or not list_contains($equality::varchar[], 'resource_id'))

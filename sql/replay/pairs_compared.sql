@@ -1,11 +1,11 @@
 -- The pairs that a rule refuses and those that the rules now in force refuse, each pair once, with who refuses it.
 -- Grain: pair of allocations.
--- Parameters: none; pair_rows holds the pairs of either, told apart by in_force.
+-- Parameters: knows: false where a rule now in force cannot be replayed; pair_rows holds the pairs of either, told apart by in_force.
 select
     allocation_id,
     other_allocation_id,
     bool_or(not in_force) as refused,
-    bool_or(in_force) as refused_in_force,
+    if($knows, bool_or(in_force), null) as refused_in_force,
     any_value(booking_id) as booking_id,
     any_value(other_booking_id) as other_booking_id,
     any_value(restaurant_id) as restaurant_id,

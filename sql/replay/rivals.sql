@@ -9,9 +9,11 @@ with asked as (
         c.restaurant_id,
         c.checked_at,
         c.recorded_verdict,
+        -- An overlap that was recorded without the key it met, as the deployed wrapper does.
+        c.sqlstate = '23P01' or (c.sqlstate = 'P0001' and c.message in (select key from raw_rules union select rule from rules))
+            as refused_by_nobody_named,
         r.rule,
         r.firm_only,
-        r.deferrable,
         list_contains(r.equality, 'restaurant_id') as same_restaurant,
         list_contains(r.equality, 'resource_type') as same_type,
         list_contains(r.equality, 'resource_id') as same_resource,
@@ -22,7 +24,6 @@ with asked as (
         on c.checked_at >= coalesce(r.valid_from, '-infinity'::timestamptz)
         and c.checked_at < coalesce(r.valid_to, 'infinity'::timestamptz)
     where r.replayable
-    and r.replayed
 ),
 
 -- Seen by the check itself, in its own snapshot.
@@ -47,8 +48,8 @@ listed as materialized (
     and (not q.firm_only or not a.shadow)
 ),
 
--- A rule that is deferred looks at commit: what the check's own transaction moved out of the way by then was in nobody's
--- way, and that it was confirmed says that the rule was deferred. The two share the transaction's instant.
+-- What the check's own transaction moved out of the way by commit was in nobody's way: it was moved before the insert, or the
+-- rule was deferred. The two rows share the transaction's instant.
 moved as (
     select q.check_id, q.resource_type, q.resource_id, q.rule, q.a.allocation_id as allocation_id
     from listed as q
@@ -56,8 +57,7 @@ moved as (
         on v.allocation_id = q.a.allocation_id
         and v.updated_at = q.checked_at
         and v.updated_at > q.a.updated_at
-    where q.deferrable
-    and q.recorded_verdict = 'confirmed'
+    where q.recorded_verdict = 'confirmed'
     group by all
     having not bool_or(coalesce(
         v.lower_pos <= q.upper_pos
@@ -190,6 +190,36 @@ named as (
     ) = 1
 ),
 
+-- Where no key is named: what overlaps, was made firm or moved there within a minute, and is not in the snapshot. Whether it
+-- was there in time nobody recorded.
+perhaps as (
+    select
+        q.*,
+        v.allocation_id, v.booking_id as rival_booking_id, v.restaurant_id as rival_restaurant_id,
+        v.resource_type as rival_resource_type, v.resource_id as rival_resource_id,
+        v."window" as rival_window, v.window_lower as rival_lower, v.window_upper as rival_upper,
+        v.lower_pos as rival_lower_pos, v.upper_pos as rival_upper_pos,
+        v.shadow, v.is_maintenance, v.created_at, v.updated_at,
+        'perhaps later' as source
+    from asked as q
+    inner join allocation_versions as v
+        on v.resource_id = q.resource_id
+        and v.resource_type = q.resource_type
+        and v.lower_pos <= q.upper_pos
+        and q.lower_pos <= v.upper_pos
+        and (not q.same_restaurant or v.restaurant_id = q.restaurant_id)
+        and not v.shadow
+        and v.booking_id is distinct from q.booking_id
+        and v.updated_at between q.checked_at - interval 1 minute and q.checked_at + interval 1 minute
+    anti join named_rivals as n
+        on n.check_id = q.check_id
+    anti join in_snapshot as s
+        on s.check_id = q.check_id
+        and s.rule = q.rule
+    where q.recorded_verdict = 'refused'
+    and q.refused_by_nobody_named
+),
+
 found as (
     from in_snapshot
     union all by name
@@ -198,6 +228,8 @@ found as (
     from elsewhere
     union all by name
     from named
+    union all by name
+    from perhaps
 )
 
 select

@@ -7,20 +7,9 @@ with told_rivals as (
         n.source,
         n.source in ('snapshot', 'other restaurant', 'same request') as counts,
         n.overlap_s,
+        (n.rival_resource_type, n.rival_resource_id, n.allocation_id, n."window") as rival,
         coalesce(n.shadow, false) as is_shadow,
-        n.restaurant_id is distinct from c.restaurant_id as is_other_tenant,
-        -- While another rule is replayed, those in force at the check are at hand, too: would they have refused it?
-        exists (
-            from rules as f
-            where not f.replayed
-            and c.checked_at >= coalesce(f.valid_from, '-infinity'::timestamptz)
-            and c.checked_at < coalesce(f.valid_to, 'infinity'::timestamptz)
-            and (not f.firm_only or not n.shadow)
-            and (not list_contains(f.equality, 'shadow') or not n.shadow)
-            and (not list_contains(f.equality, 'restaurant_id') or n.restaurant_id = c.restaurant_id)
-            and (not list_contains(f.equality, 'resource_type') or n.rival_resource_type = n.resource_type)
-            and (not list_contains(f.equality, 'resource_id') or n.rival_resource_id = n.resource_id)
-        ) as is_forbidden_in_force
+        n.restaurant_id is distinct from c.restaurant_id as is_other_tenant
     from rivals as n
     inner join checks as c using (check_id)
 ),
@@ -28,11 +17,11 @@ with told_rivals as (
 counted_rivals as (
     select
         check_id,
-        count(*) filter (counts) as rivals,
+        count(distinct rival) filter (counts) as rivals,
         count(*) filter (source = 'moved before commit') as rivals_moved,
         count(*) filter (source = 'later evidence') as rivals_committed_meanwhile,
+        count(*) filter (source = 'perhaps later') as rivals_perhaps_meanwhile,
         coalesce(bool_and(overlap_s > 0 and overlap_s < 0.001 and overlap_s is not null), false) as below_a_millisecond,
-        bool_or(is_forbidden_in_force) filter (counts) or (select bool_and(replayed) from rules) as is_alarm,
         bool_and(is_shadow) filter (counts) as all_shadow,
         bool_and(is_other_tenant) filter (counts) as all_other_tenant
     from told_rivals
@@ -63,12 +52,12 @@ rules_since as (
         string_agg(r.rule, ', ' order by r.rule) as rule,
         string_agg(r.version, ', ' order by r.rule) as rule_version,
         bool_and(r.replayable) as replayable,
-        bool_and(list_contains(r.equality, 'restaurant_id')) as same_restaurant
+        bool_and(list_contains(r.equality, 'restaurant_id')) as same_restaurant,
+        bool_or(not list_contains(r.equality, 'restaurant_id') and not list_contains(r.equality, 'resource_id')) as spans_all
     from epochs as e
     left join rules as r
         on e.since >= coalesce(r.valid_from, '-infinity'::timestamptz)
         and e.since < coalesce(r.valid_to, 'infinity'::timestamptz)
-        and r.replayed
     group by e.since
 ),
 
@@ -95,7 +84,9 @@ held_already as (
     inner join checks as c using (check_id)
     inner join snapshot_allocations as a using (check_id, resource_type, resource_id)
     where c.sqlstate = 'P0001'
+    and q.source <> 'inferred'
     and a.booking_id = c.booking_id
+    and a."window" = q."window"
     and not a.shadow
 ),
 
@@ -141,6 +132,8 @@ evidence as (
             ) then 'evidence_undecodable'
             when q.check_id is null then 'evidence_missing'
             when coalesce(n.rivals, 0) > 0 then null
+            -- Where anybody anywhere may be a rival, no snapshot shows that nobody was.
+            when r.spans_all then 'evidence_missing'
             -- A request for no restaurant passes, as a null does; a foreign writer's silence may mean any.
             when c.restaurant_id is null and r.same_restaurant and not q.restaurant_is_said then 'evidence_missing'
             when not r.replayable then 'rule_unknown'
@@ -184,29 +177,34 @@ replayed as (
 
 select
     check_id,
-    rule,
-    rule_version,
-    replayed_verdict,
+    replayed.rule,
+    replayed.rule_version,
+    replayed.replayed_verdict,
     case
         when recorded_verdict = 'refused' and refusal not in ('overlap', 'not recorded') then refusal
-        when unknown_because is not null then unknown_because
-        when recorded_verdict = 'confirmed' and replayed_verdict = 'clear' and rivals_moved > 0 then 'transient_overlap'
-        when recorded_verdict = 'confirmed' and replayed_verdict = 'clear' then 'agreed'
-        when recorded_verdict = 'confirmed' and is_alarm then 'confirmed_over_conflict'
+        when replayed.unknown_because is not null then replayed.unknown_because
+        when recorded_verdict = 'confirmed' and replayed.replayed_verdict = 'clear' and rivals_moved > 0 then 'transient_overlap'
+        when recorded_verdict = 'confirmed' and replayed.replayed_verdict = 'clear' then 'agreed'
+        -- While another rule is replayed, what the rule in force says is at hand, too, and told first.
+        when recorded_verdict = 'confirmed' and coalesce(in_force.replayed_verdict, 'conflict') = 'conflict'
+            then 'confirmed_over_conflict'
+        when recorded_verdict = 'confirmed' and in_force.replayed_verdict = 'unknown' then in_force.unknown_because
         when recorded_verdict = 'confirmed' and all_shadow then 'confirmed_over_shadow'
         when recorded_verdict = 'confirmed' and all_other_tenant then 'confirmed_over_other_tenant'
         when recorded_verdict = 'confirmed' then 'rule_looser_then'
-        when refusal = 'not recorded' and replayed_verdict = 'conflict' then 'agreed'
+        when refusal = 'not recorded' and replayed.replayed_verdict = 'conflict' then 'agreed'
         when refusal = 'not recorded' then 'reason_not_recorded'
-        when replayed_verdict = 'conflict' and below_a_millisecond then 'overlap_below_a_millisecond'
-        when replayed_verdict = 'conflict' then 'agreed'
+        when replayed.replayed_verdict = 'conflict' and below_a_millisecond then 'overlap_below_a_millisecond'
+        when replayed.replayed_verdict = 'conflict' then 'agreed'
         when rivals_committed_meanwhile > 0 then 'rival_committed_meanwhile'
+        when rivals_perhaps_meanwhile > 0 then 'rival_perhaps_committed_meanwhile'
         when is_held_already then 'unique_violation_called_overlap'
-        when refused_by is not null and not list_contains(string_split(rule, ', '), refused_by) then 'decided_under_another_rule'
+        when refused_by is not null and not list_contains(string_split(replayed.rule, ', '), refused_by) then 'decided_under_another_rule'
         else 'rival_not_in_evidence'
     end as cause,
-    unknown_because,
-    grade,
-    rivals
+    replayed.unknown_because,
+    replayed.grade,
+    replayed.rivals
 from replayed
+left join stored_verdicts as in_force using (check_id)
 order by check_id

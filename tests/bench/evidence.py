@@ -21,7 +21,7 @@ create macro between_(a, b) as '[\\"' || instant(a) || '\\",\\"' || instant(b) |
 
 create table captures as select 1 as capture_id, '2026-12-01 00:00:00+00'::timestamptz as captured_at,
     'bench' as role, '18' as server_version, 'bench' as database, '1:1:' as snapshot, null::varchar as in_flight,
-    false as standby, 'audit' as shape, '' as chain_hash;
+    false as standby, 'audit' as shape, null::varchar as tenant, '' as chain_hash;
 create table capture_relations (capture_id integer, relation varchar, rows_read bigint, rows_new bigint,
     rows_changed bigint, rows_vanished bigint, rows_rescued bigint);
 create table vanished (capture_id integer, relation varchar, key varchar);
