@@ -76,7 +76,8 @@ def verify(page: str, explain: Explain, derive: Derive) -> list[dict[str, Any]]:
 
 def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     """Gather the raw rows that the explanation of a check rests on."""
-    elsewhere = [c.rival.allocation_id for c in check.conflicts if c.rival.source in ("later evidence", "other restaurant")]
+    # A rival of any source but these two is known, or known to have moved, from rows that are not the check's own.
+    elsewhere = [c.rival.allocation_id for c in check.conflicts if c.rival.source not in ("snapshot", "same request")]
     own = con.execute(
         "select distinct allocation_id from allocation_versions where booking_id = $booking", {"booking": check.booking_id}
     ).fetchall()

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from story import planted, story
+from story import CHECKED_AT, planted, story
 
 import analysis
 from analysis import case, cli
@@ -53,6 +53,20 @@ def test_a_file_for_every_cause_of_the_sample(sample: duckdb.DuckDBPyConnection)
         page = write(sample, check_id)
         assert verify(page) == []
         assert len(page.encode()) < 200_000
+
+
+def test_a_rival_that_only_other_evidence_shows_comes_with_the_file() -> None:
+    """Each explanation rests on a row of the captured tables; write() itself holds that the rows lead to it."""
+    nobody_named = replace(story("c1 [5,8) refused"), conflict={"sqlstate": "23P01", "attempted": []})
+    moved = story("a9 [0,10) firm by:C · c1 [5,8)")
+    near = {"updated_at": CHECKED_AT.isoformat(" ")}
+    for check, row, cause in (
+        (nobody_named, moved.held[0].row(**near), "rival_perhaps_committed_meanwhile"),
+        (moved, moved.held[0].row(window_text="empty", **near), "transient_overlap"),
+    ):
+        page = write(planted(checks=[check.row()], allocations=[row]), "c1")
+        assert case._payload(page)["explanation"]["cause"] == cause
+        assert verify(page) == []
 
 
 def test_it_shows_the_story_as_a_page_and_as_text(page: str, sample: duckdb.DuckDBPyConnection) -> None:

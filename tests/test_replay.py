@@ -226,6 +226,16 @@ CAUSES: dict[str, tuple[Asked, tuple[str, str, str | None, str]]] = {
         replace(story("a1 [5,8) shadow by:B · c1 [5,8) refused"), conflict=refusal("P0001", None, NO_OVERLAP)),
         ("clear", "rival_not_in_evidence", None, "complete"),
     ),
+    "the wrapper's overlap over the booking's own row at another time": (
+        replace(story("a1 [20,30) firm by:B · c1 [5,8) refused"), conflict=refusal("P0001", None, NO_OVERLAP)),
+        ("clear", "rival_not_in_evidence", None, "complete"),
+    ),
+    "the wrapper's overlap over the very row that the request is inferred from": (
+        replace(
+            story("a1 [5,8) firm by:B · c1 [5,8) refused"), conflict=refusal("P0001", None, NO_OVERLAP), more={"request": None}
+        ),
+        ("clear", "rival_not_in_evidence", None, "inferred"),
+    ),
     "inferred from the booking's own hold": (
         replace(story("a1 [5,8) shadow by:B · a2 [0,10) firm by:C · c1 [5,8)"), more={"request": None}),
         ("conflict", "confirmed_over_conflict", None, "inferred"),
