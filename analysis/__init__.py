@@ -103,9 +103,9 @@ class Explanation:
         return str(self)
 
     def _repr_html_(self) -> str:
-        from analysis import chart  # Altair takes a second that only notebooks need
+        from analysis import chart, timeline  # Altair takes a second that only notebooks need
 
-        return explain.render_html(self.check, self.data, chart.svg(chart.timeline(self.check)))
+        return explain.render_html(self.check, self.data, chart.svg(timeline.draw(self.check)))
 
 
 def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explanation:

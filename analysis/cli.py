@@ -4,7 +4,6 @@ Exit status: 0 done, 1 verify found something, 2 wrong usage or unusable input, 
 """
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -20,8 +19,8 @@ import polars as pl
 from tqdm import tqdm
 
 import analysis
-from analysis import capture, case, custody, measure, query, reconstruct, replay, source
-from analysis.model import RULES, Cause, ForensicsError
+from analysis import capture, case, custody, measure, query, reconstruct, replay, report, source
+from analysis.model import RULES, ForensicsError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -141,7 +140,7 @@ def _capture(args: argparse.Namespace) -> None:
         _print_json(manifest)
         return
     relations = {row["relation"]: row for row in manifest["relations"]}
-    read = ", ".join(f"{row['rows_read']:,} {_plural(name)}" for name, row in relations.items() if name != "rules")
+    read = ", ".join(f"{row['rows_read']:,} {report.plural(name)}" for name, row in relations.items() if name != "rules")
     new, changed, vanished, rescued = (
         sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
     )
@@ -154,12 +153,8 @@ def _capture(args: argparse.Namespace) -> None:
     )
     told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
     print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
-    print(f"Chain {_short(manifest['chained_to'])} → {_short(manifest['chain_hash'])}")
+    print(f"Chain {report.short(manifest['chained_to'])} → {report.short(manifest['chain_hash'])}")
     print(f"Capture {manifest['capture_id']} is in {args.store}")
-
-
-def _short(chain_hash: str | None) -> str:
-    return f"{chain_hash[:6]}…{chain_hash[-6:]}" if chain_hash else "none"
 
 
 def _checks(args: argparse.Namespace) -> None:
@@ -189,7 +184,7 @@ def _state(args: argparse.Namespace) -> None:
         return
     print(f"{len(found['allocations']):,} allocations at {found['at']:%Y-%m-%d %H:%M:%S}Z, evidence {found['grade']}")
     if found["allocations"]:
-        print(_table(pl.DataFrame(found["allocations"], infer_schema_length=None)))
+        print(report.table(pl.DataFrame(found["allocations"], infer_schema_length=None)))
 
 
 def _replay(args: argparse.Namespace) -> None:
@@ -212,14 +207,14 @@ def _replay(args: argparse.Namespace) -> None:
             }
         )
         return
-    print(_matrix_text(matrix))
+    print(report.matrix(matrix))
     print()
-    for line in _off_diagonal(matrix):
+    for line in report.off_diagonal(matrix):
         print(line)
     if rule is not None and changed is not None and pairs is not None:
-        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise{_causes(changed)}")
+        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise{report.causes(changed)}")
         if args.verbose and len(changed):
-            print(_table(changed))
+            print(report.table(changed))
         refused = int(pairs["refused"].sum())
         print(
             f"{refused:,} pairs of allocations stood at once, by their timestamps, that {args.rule} refuses "
@@ -227,7 +222,7 @@ def _replay(args: argparse.Namespace) -> None:
             f"{len(pairs) - refused:,} the other way round"
         )
         if args.verbose and len(pairs):
-            print(_table(pairs.drop("refused_in_force")))
+            print(report.table(pairs.drop("refused_in_force")))
     if extent["checks"]:
         print(
             f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
@@ -251,7 +246,7 @@ def _cache(args: argparse.Namespace) -> None:
         f"{figures['hits']:,} of {figures['lookups']:,} lookups ({100 * figures['hit_rate']:.1f} %) ask again for what their "
         "booking asked before;\na cache without expiry would have answered them. Inferred: every check was computed."
     )
-    print(_table(pl.DataFrame(figures["ttl_curve"])))
+    print(report.table(pl.DataFrame(figures["ttl_curve"])))
 
 
 def _retention(args: argparse.Namespace) -> None:
@@ -321,17 +316,12 @@ def _verify(args: argparse.Namespace) -> int:
     told = pl.DataFrame(findings, infer_schema_length=None)
     print(f"{captures:,} captures, {blocks:,} blocks, chained to {chain}")
     if findings:
-        print(f"{len(findings):,} findings: {_counted(told)}")
-        print(_table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
+        print(f"{len(findings):,} findings: {report.counted(told)}")
+        print(report.table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
     else:
         same = ", and the source holds the same." if args.dsn else "."
         print("Every block holds what was captured, every derived relation what follows from it" + same)
     return int(bool(findings))
-
-
-def _counted(findings: pl.DataFrame) -> str:
-    counts = findings.group_by("table", "problem", maintain_order=True).len().to_dicts()
-    return " · ".join(f"{row['len']:,} {row['table']}: {row['problem']}" for row in counts)
 
 
 def _instant(text: str) -> datetime:
@@ -349,70 +339,8 @@ def _answer(args: argparse.Namespace, data: dict[str, Any], frame: pl.DataFrame)
     if args.json:
         _print_json(data)
     else:
-        print(_table(frame) if len(frame) else "none")
+        print(report.table(frame) if len(frame) else "none")
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    print(json.dumps(data, default=_plain, ensure_ascii=False))
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    raise TypeError(f"no JSON for {type(value).__name__}")
-
-
-def _matrix_text(matrix: pl.DataFrame) -> str:
-    replayed = {"replayed clear": "clear", "replayed conflict": "conflict", "cannot tell": "unknown"}
-    lines = [" " * 22 + "".join(f"{name:>19}" for name in replayed)]
-    for recorded in ("confirmed", "refused"):
-        counts = [
-            matrix.filter(recorded_verdict=recorded, replayed_verdict=verdict)["checks"].sum() for verdict in replayed.values()
-        ]
-        lines.append(f"{f'recorded {recorded}':<22}" + "".join(f"{count:>19,}" for count in counts))
-    return "\n".join(lines)
-
-
-def _off_diagonal(matrix: pl.DataFrame) -> list[str]:
-    """Tell the causes of every cell in which recorded and replayed do not simply agree."""
-    words = {"clear": "over a clear state", "conflict": "over a conflict", "unknown": "and cannot be told"}
-    lines = []
-    for (recorded, replayed), cell in matrix.filter(pl.col("cause") != "agreed").group_by(
-        "recorded_verdict", "replayed_verdict", maintain_order=True
-    ):
-        causes = " · ".join(f"{row['checks']:,} {Cause(row['cause']).words}" for row in cell.to_dicts())
-        lines.append(f"{cell['checks'].sum():,} {recorded} {words[str(replayed)]}:   {causes}")
-    return lines
-
-
-def _causes(changed: pl.DataFrame) -> str:
-    """Say in brackets to which verdict, and why, how many of the changed checks came."""
-    counted = changed.group_by("replayed_verdict", "cause").len().sort("len", "cause", descending=[True, False])
-    told = [f"{row['len']:,} {row['replayed_verdict']}: {Cause(row['cause']).words}" for row in counted.to_dicts()]
-    return f" ({' · '.join(told)})" if told else ""
-
-
-def _table(frame: pl.DataFrame) -> str:
-    rows = [frame.columns, *([_cell(value) for value in row] for row in frame.iter_rows())]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(frame.columns))]
-    numeric = [dtype.is_numeric() for dtype in frame.dtypes]
-    return "\n".join(
-        "  ".join(
-            f"{cell:>{width}}" if right else f"{cell:<{width}}" for cell, width, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M:%S.%f}Z"
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() else f"{value:g}"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-
-
-def _plural(relation: str) -> str:
-    return {"allocations_archive": "archived"}.get(relation, relation)
+    print(report.as_json(data))

@@ -22,7 +22,7 @@ from story import planted
 from test_explain import REFUSED, REQUEST, conflict, rival, window
 
 import analysis
-from analysis import chart, measure
+from analysis import chart, measure, timeline
 from analysis.model import Check, ForensicsError, Grade, Window
 
 ROWS = 5000  # Altair and every viewer refuse more
@@ -58,10 +58,10 @@ def some_check(con: duckdb.DuckDBPyConnection, where: str) -> Check:
 
 
 CHARTS: dict[str, Callable[[duckdb.DuckDBPyConnection], Any]] = {
-    "conflict": lambda con: chart.timeline(some_check(con, "cause = 'agreed' and replayed_verdict = 'conflict'")),
-    "clear": lambda con: chart.timeline(some_check(con, "cause = 'agreed' and replayed_verdict = 'clear'")),
-    "unknown": lambda con: chart.timeline(some_check(con, "replayed_verdict = 'unknown'")),
-    "race": lambda con: chart.timeline(some_check(con, "cause in ('rival_committed_meanwhile', 'rival_not_in_evidence')")),
+    "conflict": lambda con: timeline.draw(some_check(con, "cause = 'agreed' and replayed_verdict = 'conflict'")),
+    "clear": lambda con: timeline.draw(some_check(con, "cause = 'agreed' and replayed_verdict = 'clear'")),
+    "unknown": lambda con: timeline.draw(some_check(con, "replayed_verdict = 'unknown'")),
+    "race": lambda con: timeline.draw(some_check(con, "cause in ('rival_committed_meanwhile', 'rival_not_in_evidence')")),
     "by day": lambda con: chart.hit_rate_by_day(measure.hit_rate_by_day(con)),
     "by TTL": lambda con: chart.hit_rate_by_ttl(measure.ttl_curve(con)),
     "retention": lambda con: chart.retention(measure.retention_by_days(con)),
@@ -123,7 +123,7 @@ def test_every_title_has_its_figure(evidence: duckdb.DuckDBPyConnection) -> None
     assert f"7 days: {kept['rows_kept']:,} rows kept" in texts(week)
 
     check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
-    assert title(chart.timeline(check)).startswith(f"Refused: {len(check.conflicts)} rivals on tables ")
+    assert title(timeline.draw(check)).startswith(f"Refused: {len(check.conflicts)} rivals on tables ")
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -171,13 +171,13 @@ def test_a_table_may_be_called_anything(text: str) -> None:
         conflicts=(conflict(held),),
         state=(held, rival(label="2", allocation_id="b2")),
     )
-    drawn = svg(chart.timeline(check))
+    drawn = svg(timeline.draw(check))
     assert "<img" not in drawn
     root = ElementTree.fromstring(drawn)
     tags = {element.tag.rpartition("}")[2] for element in root.iter()}
     assert tags <= {"svg", "g", "path", "text", "tspan", "line", "rect", "defs", "clipPath"}
     if text == HOSTILE:
-        assert any("<img src=x onerror=alert(1)>&\N{REPLACEMENT CHARACTER}" in shown for shown in texts(chart.timeline(check)))
+        assert any("<img src=x onerror=alert(1)>&\N{REPLACEMENT CHARACTER}" in shown for shown in texts(timeline.draw(check)))
 
 
 NOTHING: dict[str, Any] = {"conflicts": (), "state": (), "requests": (), "grade": Grade.NONE, "recorded_verdict": "confirmed"}
@@ -208,7 +208,7 @@ TIMELINES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("changes", "finding"), TIMELINES.values(), ids=TIMELINES)
 def test_a_timeline_of_any_evidence(changes: dict[str, Any], finding: str) -> None:
-    drawn = chart.timeline(replace(REFUSED, **changes))
+    drawn = timeline.draw(replace(REFUSED, **changes))
     assert title(drawn) == finding
     assert "time (London, UTC)" in texts(drawn)
 
@@ -221,7 +221,7 @@ def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
     """On the night the clocks go back the offset is that of the request's begin, and so no hour is drawn twice."""
     lower = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)
     asked = replace(REQUEST, window=window(lower, lower + timedelta(hours=2)))
-    drawn = chart.timeline(replace(REFUSED, requests=(asked,), conflicts=(), state=(), checked_at=lower - timedelta(hours=1)))
+    drawn = timeline.draw(replace(REFUSED, requests=(asked,), conflicts=(), state=(), checked_at=lower - timedelta(hours=1)))
     assert "time (London, UTC+1)" in texts(drawn)
     [bar] = bars(drawn)
     assert (bar["from"], bar["to"], bar["held"]) == (
@@ -234,25 +234,25 @@ def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
 def test_rivals_have_the_letters_of_the_explanation(evidence: duckdb.DuckDBPyConnection) -> None:
     check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
     told = re.findall(r"Let (\w+) be allocation", str(analysis.explain_check(evidence, check.check_id)))[1:] or ["A"]
-    shown = texts(chart.timeline(check))
+    shown = texts(timeline.draw(check))
     assert "A" in shown
     assert set(told) <= set(shown)
 
 
 def test_the_check_is_marked_where_its_instant_is_in_sight() -> None:
-    assert "checked 17:42" in texts(chart.timeline(REFUSED))
+    assert "checked 17:42" in texts(timeline.draw(REFUSED))
     assert not any(
-        "checked" in text for text in texts(chart.timeline(replace(REFUSED, checked_at=datetime(2025, 11, 1, tzinfo=UTC))))
+        "checked" in text for text in texts(timeline.draw(replace(REFUSED, checked_at=datetime(2025, 11, 1, tzinfo=UTC))))
     )
 
 
 def test_of_many_tables_those_that_matter_are_drawn() -> None:
     many = tuple(rival("12:00", "13:00", label=f"{n}", allocation_id=f"x{n}", booking_id=f"b{n}") for n in range(1, 41))
-    drawn = chart.timeline(replace(REFUSED, state=(*many, rival())))
+    drawn = timeline.draw(replace(REFUSED, state=(*many, rival())))
     shown = texts(drawn)
     assert "T7" in shown
-    assert f"{chart.TABLES} of 41 tables" in subtitle(drawn)
-    assert len({bar["table"] for bar in bars(drawn)}) == chart.TABLES
+    assert f"{timeline.TABLES} of 41 tables" in subtitle(drawn)
+    assert len({bar["table"] for bar in bars(drawn)}) == timeline.TABLES
     numbers = [int(text) for text in shown if text.isdecimal()]
     assert numbers == sorted(numbers)
 
@@ -292,6 +292,6 @@ def luminance(colour: str) -> float:
 
 
 def test_what_must_be_told_apart_differs_in_grey_print() -> None:
-    greys = sorted(luminance(colour) for kind, colour in chart.HELD.items() if kind != "maintenance")
+    greys = sorted(luminance(colour) for kind, colour in timeline.HELD.items() if kind != "maintenance")
     assert all(b - a > 0.15 for a, b in pairwise(greys))
-    assert min(greys) == luminance(chart.HELD["rival"])
+    assert min(greys) == luminance(timeline.HELD["rival"])

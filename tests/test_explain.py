@@ -16,7 +16,7 @@ from conftest import database
 from story import planted, story
 
 import analysis
-from analysis import Explanation, chart, replay
+from analysis import Explanation, chart, replay, timeline
 from analysis.explain import local_zone, rival_names
 from analysis.model import RULES, Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
 
@@ -238,7 +238,7 @@ def test_the_timeline_lists_everything_once_with_its_role() -> None:
 def test_the_notebook_block_ends_with_the_timeline() -> None:
     block = Explanation(REFUSED)._repr_html_()
     [picture] = re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,([^"]+)"></div>$', block)
-    assert b64decode(picture).decode() == chart.svg(chart.timeline(REFUSED))
+    assert b64decode(picture).decode() == chart.svg(timeline.draw(REFUSED))
     with_hostile_text = Explanation(hostile(HOSTILE))._repr_html_()
     assert "<img src=x" not in b64decode(re.findall(r"base64,([^\"]+)", with_hostile_text)[0]).decode()
 
