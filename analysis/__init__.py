@@ -69,7 +69,7 @@ def notebook(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
 
     chart.show("interactive" if os.environ.get("FORENSICS_CHARTS") == "interactive" else "still")
     pl.Config(
-        tbl_rows=24, tbl_cols=12, tbl_width_chars=140, fmt_str_lengths=64, float_precision=3, tbl_hide_dataframe_shape=True
+        tbl_rows=24, tbl_cols=12, tbl_width_chars=140, fmt_str_lengths=120, float_precision=3, tbl_hide_dataframe_shape=True
     )
     return open_store(store)
 
@@ -148,5 +148,6 @@ def pairs_under(con: duckdb.DuckDBPyConnection, rule: str) -> pl.DataFrame:
 
 
 def matrix(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Count the checks by recorded verdict, replayed verdict and cause."""
-    return query.frame(con, "replay/matrix")
+    """Count the checks by recorded verdict, replayed verdict and cause, which also stands there in words."""
+    counted = query.frame(con, "replay/matrix")
+    return counted.with_columns(in_words=pl.Series([Cause(cause).words for cause in counted["cause"]], dtype=pl.String))

@@ -242,11 +242,7 @@ def _cache(args: argparse.Namespace) -> None:
     if not figures["lookups"]:
         print("No checks in this store: there is no hit rate to give.")
         return
-    print(
-        f"{figures['hits']:,} of {figures['lookups']:,} lookups ({100 * figures['hit_rate']:.1f} %) ask again for what their "
-        "booking asked before;\na cache without expiry would have answered them. Inferred: every check was computed."
-    )
-    print(report.table(pl.DataFrame(figures["ttl_curve"])))
+    print("\n".join(report.cache(figures)))
 
 
 def _retention(args: argparse.Namespace) -> None:
@@ -255,12 +251,7 @@ def _retention(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(figures)
         return
-    print(f"Keeping {figures['days']} days, counted back from the newest check:")
-    print(f"  rows kept {figures['rows_kept']:,}, freed {figures['rows_freed']:,}")
-    print(f"  bytes of evidence text kept {figures['bytes_kept']:,}, freed {figures['bytes_freed']:,}")
-    print(f"  explanations lost {figures['explanations_lost']:,}")
-    print(f"  hits lost {figures['hits_lost']:,} (repeats that come more than {figures['days']} days later)")
-    print(f"  purged before the meal {figures['purged_before_meal']:,} (checks made further ahead than that)")
+    print("\n".join(report.retention(figures)))
 
 
 def _case(args: argparse.Namespace) -> None:

@@ -1,107 +1,294 @@
 """What a cache of confirmation verdicts would save, and what a retention would cost.
 
-Definitions
-    lookup          one check; the denominator of every rate here
-    key             the booking, with the tables and the window it asks for
-    hit             a lookup whose key was looked up before, no longer ago than the TTL
-    stale hit       a hit whose cached verdict is not what the check itself then recorded
-    TTL             how long an answer is kept: from its last write (``last_write``), or from its last use (``last_use``)
-    retention       how many days of evidence are kept, counted back from the newest check
-
-In the audit shape every check was computed and recorded, none was answered from a cache: hits are inferred, those that a
-cache would have answered (``observed`` is false). Gaps that began before the first recorded check are invisible, so the
-rates of the first days are too low.
+:data:`DEFINITIONS` says what is counted; notebook 03 shows the same words. In the audit shape every check was computed and
+recorded, none was answered from a cache: hits are inferred, those that a cache would have answered (``observed`` is false).
+What was asked before the first recorded check is not in evidence, so that every rate is a lower bound; ``hits_high`` and
+``hit_rate_high`` are what the unrecorded past could at most have added.
 """
 
 import math
-from collections.abc import Sequence
-from itertools import groupby
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import duckdb
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from analysis import query
 from analysis.model import ForensicsError
 
+DEFINITIONS = {
+    "lookup": "one check; the denominator of every rate",
+    "key": "what is asked: the booking with the tables and the window (request), or the booking alone (booking)",
+    "hit": "a lookup whose key has an answer in the cache, no older than the TTL (just as old still counts)",
+    "cold miss": "nothing was kept for the key: it was never asked before, or only with an error",
+    "first check": "a cold miss that had to be one: the first lookup of its booking",
+    "expired miss": "an answer was kept once, and its TTL was over",
+    "error": "a miss whose check then failed without a verdict (deadlock, timeout): it leaves no answer either",
+    "age at hit": "the time since the answer that was given had been computed",
+    "safe hit": "the answer given is the verdict that the check itself then recorded",
+    "stale hit": "the check itself then recorded the other verdict",
+    "undecided hit": "the check itself failed, so that nobody knows what it would have said",
+    "retry": "the same request within 60 s of the lookup before: a client that tries again",
+    "re-check": "the same request after more than 60 s: somebody asks again",
+    "TTL from last write": "an answer is kept for so long after it was computed (last_write)",
+    "TTL from last use": "every hit begins the TTL anew (last_use)",
+    "retention horizon": "how long a row is kept after its check; a purged row answers nothing",
+}
+
 Policy = Literal["last_write", "last_use"]
+Key = Literal["request", "booking"]
 POLICIES: tuple[Policy, ...] = ("last_write", "last_use")
-TTLS_S = (60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400, 14 * 86400, 30 * 86400)
+TTLS_S = (15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400, 14 * 86400, 30 * 86400)
+FINE_TTLS_S = tuple(sorted({*TTLS_S, *(float(f"{10 ** (n / 12):.3g}") for n in range(81))}))
+"""A hundred or so from one second to fifty days, evenly spread on a logarithmic scale: for a line."""
+
+STALE_BOUND = 0.01
+"""The share of wrong answers that a recommended TTL stays below."""
+PURGED_BOUND = 0.01
+"""The share of checks that may be gone before the meal under a recommended retention."""
 
 _LONGEST_DAYS = 100_000
+_FOREVER, _NEVER = 1 << 61, -(1 << 61)  # microseconds; every instant of evidence lies well between
+_UNKNOWN, _FAILED = -2, -1  # beside 0, refused, and 1, confirmed
+_CELLS = 1 << 16  # of one step, so that its arrays stay in the processor's cache
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
-    """Write ``lookups``: every check as a lookup, with the gap to the one before it of the same key."""
+    """Write ``lookups``: every check as a lookup, with what was asked before it."""
     query.materialise(con, "measure/lookups")
-
-
-def hit_rate_by_day(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Return what a cache without expiry would have answered: columns ``day`` (UTC), ``lookups, hits, hit_rate``."""
-    return query.frame(con, "measure/hit_rate_by_day")
 
 
 def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> dict[str, Any]:
     """Return the object that ``forensics cache --json`` prints.
 
     ``hits`` and ``hit_rate`` are those of a cache without expiry, the ceiling of ``ttl_curve``; the rate is null when
-    there are no lookups. TTLs are in seconds, days are UTC.
+    there are no lookups. ``clairvoyant`` counts the hits of a cache that also knew when its answer no longer held. TTLs are
+    in seconds, days are UTC.
     """
-    days = hit_rate_by_day(con)
-    lookups, hits = int(days["lookups"].sum()), int(days["hits"].sum())
+    [found] = query.rows(con, "measure/ceilings")
+    curve = ttl_curve(con, ttls_s)
     return {
-        "lookups": lookups,
-        "hits": hits,
-        "hit_rate": hits / lookups if lookups else None,
+        "lookups": found["lookups"],
+        "hits": found["infinite"],
+        "hit_rate": found["infinite"] / found["lookups"] if found["lookups"] else None,
         "observed": False,
-        "by_day": days.with_columns(pl.col("day").cast(pl.String)).to_dicts(),
-        "ttl_curve": ttl_curve(con, ttls_s).to_dicts(),
+        **{name: found[name] for name in ("clairvoyant", "retries", "rechecks", "failures")},
+        "by_day": hit_rate_by(con, "day").rename({"label": "day"}).to_dicts(),
+        "ttl_curve": curve.to_dicts(),
+        "ttl_curve_by_booking": ttl_curve(con, ttls_s, key="booking").to_dicts(),
+        "best_ttl": best_ttl(con, curve),
+        "uniqueness": uniqueness(con),
     }
 
 
-def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> pl.DataFrame:
-    """Return hits and stale hits for each TTL under both policies.
+def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, *, key: Key = "request") -> pl.DataFrame:
+    """Return hits and stale hits for each TTL under both policies, all played in one pass over the lookups.
 
-    Columns: ``policy, ttl_s, lookups, hits, stale_hits``. An answer exactly as old as the TTL is still a hit.
+    Columns: ``policy, ttl_s, lookups, hits, stale_hits, hits_high``. The true number of hits, that of a record which goes
+    further back, lies between ``hits`` and ``hits_high``.
     """
-    if not all(0 <= ttl < math.inf for ttl in ttls_s):
-        raise ForensicsError("a TTL is a number of seconds from 0 up")
-    rows = (
-        con.table("lookups")
-        .order("lookup_key, checked_at, try_cast(check_id as bigint), check_id")
-        .select("lookup_key, epoch_us(checked_at), recorded_verdict")
-        .fetchall()
+    limits = [_microseconds(ttl) for ttl in sorted(ttls_s)]
+    lookups = _lookups(con, key)
+    curve = []
+    for policy in POLICIES:
+        forever = [_FOREVER] * len(limits)
+        points = (limits, forever) if policy == "last_write" else (forever, limits)
+        hits, stale = _count(lookups, *points)
+        high, _ = _count(lookups, *points, warm=True)
+        for ttl_s, *counts in zip(sorted(ttls_s), hits, stale, high, strict=True):
+            curve.append((policy, float(ttl_s), len(lookups.keys), *map(int, counts)))
+    counted = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_high"), pl.Int64)
+    return pl.DataFrame(curve, schema={"policy": pl.String, "ttl_s": pl.Float64, **counted}, orient="row")
+
+
+def ttl_by_retention(
+    con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, days: Sequence[int] = (1, 7, 14, 30)
+) -> pl.DataFrame:
+    """Return what is left of each TTL's hits where rows are purged so many days after they were written.
+
+    Columns: ``policy, ttl_s, days, lookups, hits, stale_hits``.
+    """
+    lookups = _lookups(con, "request")
+    grid = [(policy, float(ttl), n) for policy in POLICIES for ttl in sorted(ttls_s) for n in sorted(days)]
+    written = [min(_microseconds(ttl) if policy == "last_write" else _FOREVER, n * 86_400_000_000) for policy, ttl, n in grid]
+    used = [_microseconds(ttl) if policy == "last_use" else _FOREVER for policy, ttl, _ in grid]
+    hits, stale = _count(lookups, written, used)
+    schema = {"policy": pl.String, "ttl_s": pl.Float64, "days": pl.Int64}
+    return pl.DataFrame(grid, schema=schema, orient="row").with_columns(
+        lookups=pl.lit(len(lookups.keys), pl.Int64), hits=pl.Series(hits), stale_hits=pl.Series(stale)
     )
-    keys = [[(at, verdict) for _, at, verdict in group] for _, group in groupby(rows, key=lambda row: row[0])]
-    curve = [
-        {"policy": policy, "ttl_s": ttl, "lookups": len(rows), **_walk(keys, ttl, policy)}
-        for policy in POLICIES
-        for ttl in sorted(ttls_s)
-    ]
-    schema = {"policy": pl.String, "ttl_s": pl.Float64, "lookups": pl.Int64, "hits": pl.Int64, "stale_hits": pl.Int64}
-    return pl.DataFrame(curve, schema=schema)
+
+
+def outcomes(con: duckdb.DuckDBPyConnection, ttl_s: float = math.inf, policy: Policy = "last_write") -> pl.DataFrame:
+    """Return how every lookup comes out under one TTL, without one by default.
+
+    Columns: ``lookup_no``; ``outcome``, as :data:`DEFINITIONS` names them; ``hit``; ``possible``: a miss that would be a hit
+    had its request been asked just before the first recorded check; ``age_s``, the age at a hit.
+    """
+    limit = [_microseconds(ttl_s)]
+    points = (limit, [_FOREVER]) if policy == "last_write" else ([_FOREVER], limit)
+    lookups = _lookups(con, "request")
+    hit, possible = np.zeros((2, len(lookups.keys)), dtype=bool)
+    given = np.full(len(lookups.keys), _UNKNOWN, dtype=np.int8)
+    age = np.zeros(len(lookups.keys), dtype=np.int64)
+    asked_before = np.zeros(len(lookups.keys), dtype=bool)
+    for step in _play(lookups, *points):
+        hit[step.rows], given[step.rows] = step.hit[:, 0], step.answers[:, 0]
+        asked_before[step.rows] = step.written[:, 0] != _NEVER
+        age[step.rows] = lookups.instants[step.rows] - step.written[:, 0]
+    for step in _play(lookups, *points, warm=True):
+        possible[step.rows] = step.hit[:, 0]
+    first = lookups.bookings == lookups.numbers
+    failed = lookups.answers == _FAILED
+    return (
+        pl.DataFrame(
+            {
+                "lookup_no": lookups.numbers,
+                "outcome": np.select(
+                    [hit & failed, hit & (given == lookups.answers), hit, failed, first, asked_before],
+                    ["undecided hit", "safe hit", "stale hit", "error", "first check", "expired miss"],
+                    "cold miss",
+                ),
+                "hit": hit,
+                "possible": possible & ~hit,
+                "age_s": age / 1e6,
+            },
+            schema_overrides={"outcome": pl.String},
+        )
+        .with_columns(pl.when("hit").then("age_s"))
+        .sort("lookup_no")
+    )
+
+
+def hit_rate_by(
+    con: duckdb.DuckDBPyConnection,
+    by: Literal["day", "restaurant", "hour", "lead", "verdict", "repeat"],
+    ttl_s: float = math.inf,
+    policy: Policy = "last_write",
+) -> pl.DataFrame:
+    """Return how the lookups of each group come out: one row a ``label``.
+
+    Days are UTC, hours the restaurant's, ``lead`` is how long before its window a check was made. Beside the counts of
+    outcomes: ``hit_rate`` and ``hit_rate_high``, the bounds of the true rate, over all lookups of the group;
+    ``hit_rate_by_booking``, the mean of its bookings' rates, in which each booking counts once.
+    """
+    with _as_relation(con, outcomes(con, ttl_s, policy)):
+        return query.frame(con, "measure/hit_rate", by=by)
+
+
+def ages(con: duckdb.DuckDBPyConnection, up_to_s: Sequence[float] = TTLS_S) -> pl.DataFrame:
+    """Return how old the answers of a cache without expiry would have been, and how many of each age still held.
+
+    Columns: ``up_to_s``, the oldest of the group, null for all above; ``safe_hits, stale_hits``.
+    """
+    edges = sorted(float(edge) for edge in up_to_s)
+    hits = outcomes(con).filter("hit")
+    place = pl.Series(np.searchsorted(np.array(edges), hits["age_s"].to_numpy(), side="left"))
+    counted = hits.select(place=place, safe=pl.col("outcome") == "safe hit", stale=pl.col("outcome") == "stale hit")
+    every = pl.DataFrame({"place": range(len(edges) + 1), "up_to_s": [*edges, None]}, schema_overrides={"place": pl.Int64})
+    sums = counted.group_by("place").agg(safe_hits=pl.col("safe").sum(), stale_hits=pl.col("stale").sum())
+    return (
+        every.join(sums.cast(pl.Int64), on="place", how="left")
+        .sort("place")
+        .select("up_to_s", pl.col("safe_hits", "stale_hits").fill_null(0))
+    )
+
+
+def best_ttl(con: duckdb.DuckDBPyConnection, curve: pl.DataFrame, stale_bound: float = STALE_BOUND) -> dict[str, Any] | None:
+    """Return the row of a TTL curve with the most hits among those whose stale hits stay within a share of their hits.
+
+    Of two with as many hits the shorter TTL. Null where no TTL has a hit within the bound. Added to the row: of
+    ``bookings_hit`` with a hit, ``bookings_stale`` had a stale one, and by Wilson's interval (95 %) no more than
+    ``stale_share_high`` of all such bookings have: bookings are told apart, hits of one booking go together.
+    """
+    within = curve.filter((pl.col("hits") > 0) & (pl.col("stale_hits") <= stale_bound * pl.col("hits")))
+    if within.is_empty():
+        return None
+    best = within.sort("hits", "ttl_s", "policy", descending=[True, False, True]).row(0, named=True)
+    hits = outcomes(con, best["ttl_s"], best["policy"]).filter("hit").join(con.table("lookups").pl(), on="lookup_no")
+    booked = hits.group_by("booking_no").agg(stale=(pl.col("outcome") == "stale hit").any())
+    n, stale = len(booked), int(booked["stale"].sum())
+    return best | {"bookings_hit": n, "bookings_stale": stale, "stale_share_high": _at_most(stale, n)}
+
+
+def _at_most(found: int, of: int) -> float:
+    """Return the upper end of Wilson's 95 % interval for a share."""
+    z = 1.959964
+    share = found / of
+    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return (middle + half) / (1 + z * z / of)
+
+
+def uniqueness(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Return what a unique ``booking_id`` would have cost, had each check overwritten the one before it.
+
+    ``refused_after_confirmed`` of ``asked_after_confirmed`` were refused though the same request had just been confirmed:
+    where it is not zero, confirming is not idempotent.
+    """
+    return query.rows(con, "measure/uniqueness")[0]
+
+
+def growth(con: duckdb.DuckDBPyConnection, by: Literal["day", "restaurant"] = "day") -> pl.DataFrame:
+    """Return rows and bytes of evidence text by day (UTC) or restaurant.
+
+    Columns: ``label, checks, snapshot_bytes, conflict_bytes, bytes_a_check``.
+    """
+    return query.frame(con, "measure/growth", by=by)
+
+
+def outlook(by_day: pl.DataFrame, days: int = 365) -> dict[str, Any]:
+    """Return what the growth by day comes to in so many days, if it goes on as it went.
+
+    ``bytes_a_day`` is the mean of the whole days (the first and the last are not), ``low`` and ``high`` the means of the
+    seven quietest and the seven busiest days in a row; ``bytes, bytes_low, bytes_high`` the same in so many days. Null where
+    there are too few days.
+    """
+    whole = by_day.select(pl.col("label").str.to_date(), size=pl.col("snapshot_bytes") + pl.col("conflict_bytes")).sort("label")
+    whole = whole.upsample("label", every="1d").fill_null(0)[1:-1] if len(whole) else whole
+    weeks = whole["size"].cast(pl.Float64).rolling_mean(7).drop_nulls()
+    means: dict[str, Any] = {"bytes_a_day": whole["size"].mean(), "low": weeks.min(), "high": weeks.max()}
+    names = {"bytes": "bytes_a_day", "bytes_low": "low", "bytes_high": "high"}
+    projected = {name: None if means[of] is None else round(days * means[of]) for name, of in names.items()}
+    return {"whole_days": len(whole), **means, "days": days, **projected}
+
+
+def snapshot_parts(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Return what the snapshots' bytes consist of: columns ``part, bytes, bytes_if_shared``.
+
+    The last is what would be left if every distinct allocation were stored once, and referred to by eight bytes.
+    """
+    return query.frame(con, "measure/snapshot_parts")
 
 
 def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
     """Return the object that ``forensics retention --days N --json`` prints.
 
     Bytes are those of the snapshot and conflict text. ``hits_lost`` and ``purged_before_meal`` count over all checks, as
-    if the retention had always been in force; the other losses are those of the rows that would go today.
+    if the retention had always been in force; the other losses are those of the rows that would go at ``as_of``, the newest
+    check. ``hits_forgotten`` are repeats that could then no longer be counted. ``variants`` are the same figures for other
+    ways to count the days.
     """
     if not 0 <= days <= _LONGEST_DAYS:
         raise ForensicsError(f"a retention is a whole number of days from 0 to {_LONGEST_DAYS}")
-    found = query.rows(con, "measure/retention_by_days", days=[days])
-    return found[0] if found else dict.fromkeys(_RETENTION, 0) | {"days": days}
+    found = query.rows(con, "measure/retention_by_days", days=[days], basis="check", refusals=1)
+    figures = found[0] if found else dict.fromkeys(_RETENTION, 0) | {"days": days, "as_of": None}
+    return figures | {"variants": retention_variants(con, days).to_dicts()}
 
 
 _RETENTION = (
     "days",
+    "as_of",
     "rows_kept",
     "rows_freed",
     "bytes_kept",
     "bytes_freed",
     "hits_lost",
+    "hits_forgotten",
     "explanations_lost",
+    "refusals_lost",
     "purged_before_meal",
 )
 
@@ -109,21 +296,140 @@ _RETENTION = (
 def retention_by_days(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """Return the same figures for every retention from 0 days to the whole span of the evidence."""
     [(span,)] = con.execute("select coalesce(date_diff('day', min(checked_at), max(checked_at)), 0) + 1 from checks").fetchall()
-    return query.frame(con, "measure/retention_by_days", days=list(range(span + 1)))
+    return query.frame(con, "measure/retention_by_days", days=list(range(span + 1)), basis="check", refusals=1)
 
 
-def _walk(keys: list[list[tuple[int, str]]], ttl_s: float, policy: Policy) -> dict[str, int]:
-    """Play the lookups of every key, in order of time, against a cache with this TTL."""
-    ttl_us = ttl_s * 1_000_000
-    hits = stale_hits = 0
-    for lookups in keys:
-        fresh_from, cached = lookups[0]
-        for at, verdict in lookups[1:]:
-            if at - fresh_from <= ttl_us:
-                hits += 1
-                stale_hits += verdict != cached
-                if policy == "last_use":
-                    fresh_from = at
-            else:
-                fresh_from, cached = at, verdict
-    return {"hits": hits, "stale_hits": stale_hits}
+def retention_variants(con: duckdb.DuckDBPyConnection, days: int) -> pl.DataFrame:
+    """Return the figures of one retention, counted in other ways: a ``variant`` a row.
+
+    By the age of the check; by the time since the end of the window it asked for; either with refusals kept three times as
+    long.
+    """
+    named = {
+        "by check": ("check", 1),
+        "by check, refusals ×3": ("check", 3),
+        "by window end": ("window", 1),
+        "by window end, refusals ×3": ("window", 3),
+    }
+    return pl.concat(
+        query.frame(con, "measure/retention_by_days", days=[days], basis=basis, refusals=refusals).select(
+            pl.lit(name).alias("variant"), pl.all()
+        )
+        for name, (basis, refusals) in named.items()
+    )
+
+
+def best_retention(by_days: pl.DataFrame, bound: float = PURGED_BOUND) -> dict[str, Any] | None:
+    """Return the shortest retention under which no more than a share of the checks is gone before the meal.
+
+    Rows of :func:`retention_by_days`; null where none of them keeps so much. Added to the row: ``purged_share``, and by
+    Wilson's interval (95 %) at most ``purged_share_high`` of checks like these.
+    """
+    checks = pl.col("rows_kept") + pl.col("rows_freed")
+    within = by_days.filter(pl.col("purged_before_meal") <= bound * checks).sort("days")
+    if within.is_empty():
+        return None
+    best = within.row(0, named=True)
+    of, gone = best["rows_kept"] + best["rows_freed"], best["purged_before_meal"]
+    return best | {"purged_share": gone / of, "purged_share_high": _at_most(gone, of)}
+
+
+def knee(by_days: pl.DataFrame, column: str = "purged_before_meal") -> int | None:
+    """Return the retention after which a further day gains less than the days before did on average, if there is one.
+
+    It is where the falling curve of a loss lies furthest below the straight line between its ends; null where it nowhere
+    lies a tenth of the whole below: then every day counts for about the same.
+    """
+    loss = by_days[column].to_numpy()
+    if len(loss) < 3 or loss[0] == loss[-1]:
+        return None
+    below = np.linspace(1, 0, len(loss)) - (loss - loss[-1]) / (loss[0] - loss[-1])
+    return int(by_days["days"][int(below.argmax())]) if below.max() >= 0.1 else None
+
+
+class _Lookups(NamedTuple):
+    """Every lookup, those of one key together and in the order of time."""
+
+    numbers: NDArray[np.int64]
+    bookings: NDArray[np.int64]
+    keys: NDArray[np.int64]
+    instants: NDArray[np.int64]  # microseconds
+    answers: NDArray[np.int8]  # what the check came to: 0 refused, 1 confirmed, -1 failed
+
+
+class _Step(NamedTuple):
+    """Lookups, one of each of several keys, against as many caches as there are points: arrays of lookups × points."""
+
+    rows: NDArray[np.int64]
+    hit: NDArray[np.bool_]
+    answers: NDArray[np.int8]  # what stood in the cache
+    written: NDArray[np.int64]  # since when
+
+
+def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
+    columns = (
+        f"lookup_no, booking_no, {key}_no as key_no, epoch_us(checked_at) as instant, "
+        "if(failed, -1, (recorded_verdict = 'confirmed')::int)::tinyint as answer"
+    )
+    read = con.table("lookups").select(columns).order("key_no, lookup_no").fetchnumpy()
+    return _Lookups(*(np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")))
+
+
+def _count(
+    lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count hits and stale hits at each point."""
+    hits, stale = np.zeros((2, len(written_us)), dtype=np.int64)
+    for step in _play(lookups, written_us, used_us, warm=warm):
+        hits += np.count_nonzero(step.hit, axis=0)
+        fresh = lookups.answers[step.rows, None]
+        stale += np.count_nonzero(step.hit & (step.answers != fresh) & (fresh >= 0), axis=0)
+    return hits, stale
+
+
+def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> Iterator[_Step]:
+    """Play the lookups against caches, one for each point: a TTL from the last write, and one from the last use.
+
+    Keys do not meet in a cache without limit, so the n-th lookups of many keys are one step, and all points are one array.
+    ``warm``: every key was written at the instant of the first lookup of all. No unrecorded past gives more hits: of two
+    caches that differ only in how fresh one answer is, the fresher is never ahead by more than one hit, nor ever behind.
+    """
+    if not len(lookups.keys):
+        return
+    written_ttl, used_ttl = np.array(written_us, dtype=np.int64), np.array(used_us, dtype=np.int64)
+    starts = np.flatnonzero(np.diff(lookups.keys, prepend=lookups.keys[0] - 1))
+    sizes = np.diff(starts, append=len(lookups.keys))
+    longest_first = np.argsort(-sizes, kind="stable")
+    starts, sizes = starts[longest_first], sizes[longest_first]
+    block = max(1, _CELLS // max(1, len(written_ttl)))
+    begin = lookups.instants.min() if warm else _NEVER
+    for first in range(0, len(starts), block):
+        at, size = starts[first : first + block], sizes[first : first + block]
+        shape = (len(at), len(written_ttl))
+        written, used = np.full(shape, begin), np.full(shape, begin)
+        answers = np.full(shape, _UNKNOWN, dtype=np.int8)
+        for n in range(size[0]):
+            rows = at[: np.searchsorted(-size, -n)] + n
+            here = slice(len(rows))
+            now, fresh = lookups.instants[rows, None], lookups.answers[rows, None]
+            hit = (now - written[here] <= written_ttl) & (now - used[here] <= used_ttl) & (written[here] > _NEVER)
+            yield _Step(rows, hit, answers[here], written[here])
+            write = ~hit & (fresh != _FAILED)
+            np.copyto(written[here], now, where=write)
+            np.copyto(answers[here], fresh, where=write)
+            np.copyto(used[here], now, where=hit | write)
+
+
+def _microseconds(ttl_s: float) -> int:
+    if not ttl_s >= 0:
+        raise ForensicsError("a TTL is a number of seconds from 0 up")
+    return _FOREVER if ttl_s * 1e6 >= _FOREVER else math.floor(ttl_s * 1_000_000)
+
+
+@contextmanager
+def _as_relation(con: duckdb.DuckDBPyConnection, outcomes: pl.DataFrame) -> Iterator[None]:
+    con.register("outcomes", outcomes)
+    try:
+        yield
+    finally:
+        con.unregister("outcomes")

@@ -74,6 +74,76 @@ def causes(changed: pl.DataFrame) -> str:
     return f" ({' · '.join(told)})" if told else ""
 
 
+def cache(figures: dict[str, Any]) -> list[str]:
+    """Tell what a cache would save, line by line."""
+    lookups, unique, best = figures["lookups"], figures["uniqueness"], figures["best_ttl"]
+    curve = pl.DataFrame(figures["ttl_curve"]).select(
+        "policy",
+        "ttl_s",
+        "hits",
+        *(pl.format("{} %", (100 * pl.col(of) / lookups).round(1)).alias(name) for name, of in _RATES.items()),
+        "stale_hits",
+        stale_share=pl.when(pl.col("hits") > 0).then(pl.format("{} %", (100 * pl.col("stale_hits") / pl.col("hits")).round(1))),
+    )
+    lines = [
+        f"{figures['hits']:,} of {lookups:,} lookups ({_percent(figures['hits'], lookups)}) ask again for what their booking "
+        f"asked before: {figures['retries']:,} retries within a minute,",
+        f"{figures['rechecks']:,} re-checks. Inferred: every check was computed, none was answered from a cache.",
+        f"A cache without expiry would have answered {figures['hits']:,}; one that knew when its answer no longer held, "
+        f"{figures['clairvoyant']:,}.",
+        "",
+        table(curve),
+        "at_most: had everything been asked just before the first check in evidence",
+        "",
+    ]
+    if best is None:
+        lines.append("No TTL keeps its wrong answers within 1 %.")
+    else:
+        lines.append(
+            f"Most hits with at most 1 % wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, {best['hits']:,} "
+            f"hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; by {best['bookings_hit']:,} bookings no "
+            f"more than {100 * best['stale_share_high']:.1f} % (95 %)."
+        )
+    lines.append(
+        f"Were booking_id unique: {unique['bookings_with_several']:,} of {unique['bookings']:,} bookings have several checks; "
+        f"the newest would overwrite {unique['rows_overwritten']:,}, "
+        f"{unique['verdicts_overwritten']:,} of them with the other verdict, {unique['refusals_overwritten']:,} refusals."
+    )
+    lines.append(
+        f"Of {unique['asked_after_confirmed']:,} requests asked again after a confirmation "
+        f"{unique['refused_after_confirmed']:,} were refused: "
+        f"confirming is {'not ' if unique['refused_after_confirmed'] else ''}idempotent here."
+    )
+    return lines
+
+
+_RATES = {"hit_rate": "hits", "at_most": "hits_high"}
+
+
+def retention(figures: dict[str, Any]) -> list[str]:
+    """Tell what a retention frees and loses, line by line."""
+    days, rows = figures["days"], figures["rows_kept"] + figures["rows_freed"]
+    if not rows:
+        return ["No checks in this store: there is nothing to keep or to free."]
+    size = figures["bytes_kept"] + figures["bytes_freed"]
+    variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
+    return [
+        f"Keeping {days} days, counted back from {figures['as_of']:%Y-%m-%d %H:%M}Z, the newest check:",
+        f"  {figures['rows_freed']:,} of {rows:,} rows go, {_percent(figures['bytes_freed'], size)} of {size:,} bytes of text",
+        f"  {figures['explanations_lost']:,} explanations go with them, {figures['refusals_lost']:,} of refusals; "
+        f"{figures['hits_forgotten']:,} repeats can no longer be counted",
+        "Had it always been in force:",
+        f"  {figures['hits_lost']:,} repeats would have found no answer, as they come more than {days} days after the last",
+        f"  {figures['purged_before_meal']:,} checks would have gone before the meal, as they were made further ahead",
+        "",
+        table(variants),
+    ]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
 def short(chain_hash: str | None) -> str:
     """Return enough of a hash to compare by eye."""
     return f"{chain_hash[:6]}…{chain_hash[-6:]}" if chain_hash else "none"

@@ -4,7 +4,7 @@
 select
     s.check_id,
     l.item_no,
-    e.* exclude (entry_no, problem, raw)
+    e.* exclude (entry_no, problem, entry_bytes, raw)
 from snapshots as s
 inner join snapshot_listing as l using (check_no)
 inner join snapshot_entries as e using (entry_no)

@@ -34,6 +34,7 @@ select
     try_cast(created_at_text as timestamptz) as created_at,
     try_cast(updated_at_text as timestamptz) as updated_at,
     problem,
+    strlen(entry::varchar) as entry_bytes,
     if(problem is not null, entry::varchar, null) as raw
 from judged
 order by entry_no

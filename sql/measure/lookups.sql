@@ -1,22 +1,43 @@
--- Every check as a lookup in a cache of verdicts, with the lookup of the same key before it. The key is the booking
+-- Every check as a lookup in a cache of verdicts, in the order of time, with what was asked before it. A request is a booking
 -- with the tables and the window it asks for: another table or time is another question.
 -- Grain: check.
 -- Parameters: none.
-with keyed as (
+with numbered as (
     select
-        check_id,
-        booking_id,
-        restaurant_id,
-        checked_at,
-        recorded_verdict,
-        concat_ws('|', booking_id, list_sort(table_ids)::varchar, requested_window) as lookup_key
-    from checks
-    where checked_at is not null
+        c.check_id,
+        c.booking_id,
+        c.restaurant_id,
+        c.checked_at,
+        c.recorded_verdict,
+        -- Classes of SQLSTATE in which the server failed, or was stopped, before it came to a verdict.
+        coalesce(left(c.sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX'), false) as failed,
+        concat_ws('|', c.booking_id, list_sort(c.table_ids)::varchar, c.requested_window) as lookup_key,
+        (epoch_us(c.requested_lower) - epoch_us(c.checked_at)) / 1000000 as lead_s,
+        -- A zone that nobody knows has no local hour.
+        hour(try(timezone(r.timezone, c.checked_at))) as local_hour,
+        row_number() over (order by c.checked_at, try_cast(c.check_id as bigint), c.check_id) as lookup_no
+    from checks as c
+    left join restaurants as r using (restaurant_id)
+    where c.checked_at is not null
+),
+
+compared as (
+    select
+        *,
+        min(lookup_no) over (partition by booking_id) as booking_no,
+        min(lookup_no) over (partition by lookup_key) as request_no,
+        (epoch_us(checked_at) - lag(epoch_us(checked_at)) over (partition by lookup_key order by lookup_no)) / 1000000 as gap_s
+    from numbered
 )
 
 select
     *,
-    (epoch_us(checked_at) - lag(epoch_us(checked_at)) over same_key) / 1000000 as gap_s
-from keyed
-window same_key as (partition by lookup_key order by checked_at, try_cast(check_id as bigint), check_id)
-order by lookup_key, checked_at, try_cast(check_id as bigint), check_id
+    case
+        when lookup_no = booking_no then 'first check'
+        when lookup_no = request_no then 'new request'
+        -- A client that tries again, not a person who asks again.
+        when gap_s <= 60 then 'retry'
+        else 're-check'
+    end as repeat
+from compared
+order by lookup_no

@@ -1,34 +1,74 @@
--- What keeping the evidence for so many days would have freed and lost; the newest check stands for today.
+-- What a retention would have freed and lost, for so many days. Today is as_of; a check goes when its days are over, counted
+-- from the check itself or from the end of the window it asks for.
 -- Grain: retention in days.
--- Parameters: days, a list of retentions in days.
-with horizons as (
-    select unnest($days) as days
+-- Parameters: days, a list of retentions in days; basis: check or window; refusals: how many times as long refusals are kept.
+with today as (
+    -- A clock that runs ahead of the server that was read is no day to count from.
+    select coalesce(max(c.checked_at) filter (c.checked_at <= k.captured_at), max(k.captured_at)) as as_of
+    from checks as c
+    inner join captures as k using (capture_id)
 ),
 
 evidence as (
     select
-        c.check_id,
-        c.checked_at,
-        c.requested_lower,
+        l.lookup_no,
+        l.request_no,
+        l.failed,
+        l.recorded_verdict = 'refused' as refused,
+        if(refused, $refusals, 1) as times,
+        epoch_us(l.checked_at) as checked_us,
+        epoch_us(c.requested_lower) as meal_us,
+        case
+            when $basis = 'check' or c.requested_window is null then checked_us
+            -- A window without an end is never over.
+            else coalesce(epoch_us(c.requested_upper), 1::bigint << 61)
+        end as since_us,
         c.snapshot_bytes + c.conflict_bytes as bytes,
         v.grade <> 'none' as explained,
-        l.gap_s,
-        max(c.checked_at) over () as newest_at
-    from checks as c
+        epoch_us((select as_of from today)) as as_of_us
+    from lookups as l
+    inner join checks as c using (check_id)
     inner join verdicts as v using (check_id)
-    inner join lookups as l using (check_id)
+),
+
+-- The newest answers of either verdict that a lookup could be given: they outlive the others.
+answered as (
+    select
+        *,
+        max(since_us) filter (not failed and not refused) over earlier as confirmed_us,
+        max(since_us) filter (not failed and refused) over earlier as refused_us
+    from evidence
+    window earlier as (partition by request_no order by lookup_no rows between unbounded preceding and 1 preceding)
+),
+
+-- How long a retention must be, in microseconds, for each thing to be kept; a longer one loses nothing of it.
+needed as (
+    select
+        *,
+        (as_of_us - since_us) / times as to_be_kept,
+        least(as_of_us - confirmed_us, (as_of_us - refused_us) / $refusals) as to_keep_an_answer,
+        least(checked_us - confirmed_us, (checked_us - refused_us) / $refusals) as to_be_answered,
+        (meal_us - since_us) / times as to_last_until_the_meal
+    from answered
 )
 
 select
     h.days,
-    count(*) filter (e.checked_at >= e.newest_at - to_days(h.days)) as rows_kept,
-    count(*) filter (e.checked_at < e.newest_at - to_days(h.days)) as rows_freed,
-    coalesce(sum(e.bytes) filter (e.checked_at >= e.newest_at - to_days(h.days)), 0)::bigint as bytes_kept,
-    coalesce(sum(e.bytes) filter (e.checked_at < e.newest_at - to_days(h.days)), 0)::bigint as bytes_freed,
-    count(*) filter (e.gap_s > h.days * 86400) as hits_lost,
-    count(*) filter (e.explained and e.checked_at < e.newest_at - to_days(h.days)) as explanations_lost,
-    count(*) filter (e.requested_lower > e.checked_at + to_days(h.days)) as purged_before_meal
-from horizons as h
-cross join evidence as e
+    make_timestamptz(any_value(n.as_of_us)) as as_of,
+    count(*) filter (n.to_be_kept <= h.us) as rows_kept,
+    count(*) filter (n.to_be_kept > h.us) as rows_freed,
+    coalesce(sum(n.bytes) filter (n.to_be_kept <= h.us), 0)::bigint as bytes_kept,
+    coalesce(sum(n.bytes) filter (n.to_be_kept > h.us), 0)::bigint as bytes_freed,
+    count(*) filter (n.to_be_answered > h.us) as hits_lost,
+    count(*) filter (greatest(n.to_keep_an_answer, n.to_be_kept) > h.us and n.to_be_answered is not null) as hits_forgotten,
+    count(*) filter (n.explained and n.to_be_kept > h.us) as explanations_lost,
+    count(*) filter (n.explained and n.refused and n.to_be_kept > h.us) as refusals_lost,
+    count(*) filter (n.to_last_until_the_meal > h.us) as purged_before_meal
+from (
+    select
+        unnest($days) as days,
+        days * 86400000000 as us
+) as h
+cross join needed as n
 group by h.days
 order by h.days

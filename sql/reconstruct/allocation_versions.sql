@@ -13,7 +13,7 @@ with listed as (
 
 seen as (
     select
-        e.* exclude (entry_no, problem, raw),
+        e.* exclude (entry_no, problem, entry_bytes, raw),
         l.first_seen_at,
         l.last_seen_at,
         'snapshot' as source

@@ -1,0 +1,46 @@
+-- What the bytes of the snapshots consist of, without the blanks that PostgreSQL prints, and what would be left of the
+-- allocations if each distinct one were stored once and every list held eight bytes to refer to it.
+-- Grain: key of the snapshot; '(blanks and names)' is the rest.
+-- Parameters: none.
+with documents as (
+    select
+        r.snapshot_data as document,
+        json_keys(r.snapshot_data) as keys
+    from raw_checks as r
+    inner join snapshots as s
+        on s.check_id = r.key
+        and s.capture_id = r.capture_id
+    where s.has_snapshot
+    and s.snapshot_problem is null
+),
+
+parts as (
+    select
+        part,
+        sum(strlen(json_extract(document, '$."' || replace(part, '"', '\"') || '"')::varchar))::bigint as bytes
+    from (select document, unnest(keys) as part from documents)
+    group by part
+),
+
+listed as (
+    select
+        sum(e.entry_bytes)::bigint as listed_bytes,
+        sum(e.entry_bytes) filter (l.check_no * 16777216 + l.item_no = e.entry_no)::bigint + 8 * count(*) as shared_bytes
+    from snapshot_listing as l
+    inner join snapshot_entries as e using (entry_no)
+)
+
+select
+    part,
+    bytes,
+    if(part = 'allocations', (select shared_bytes from listed), bytes) as bytes_if_shared
+from (
+    from parts
+    union all
+    select
+        '(blanks and names)' as part,
+        (select sum(strlen(document)) from documents)::bigint - sum(bytes)::bigint as bytes
+    from parts
+)
+where bytes is not null
+order by bytes desc, part
