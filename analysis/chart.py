@@ -33,7 +33,9 @@ def svg(chart: alt.TopLevelMixin) -> str:
 
 def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.TopLevelMixin:
     """Draw the hit rate by day with its bounds and volume; the rows of ``hit_rate_by(…, "day", ttl_s)``."""
-    days = by_day.select(pl.col("label").str.to_date().alias("day"), "lookups", "hits", "hit_rate_high").sort("day")
+    days = by_day.select(pl.col("label").str.to_date().alias("day"), "lookups", "hits", "hit_rate_low", "hit_rate_high").sort(
+        "day"
+    )
     if len(days):
         days = days.upsample("day", every="1d").with_columns(pl.col("lookups", "hits").fill_null(0))
     tidy = days.with_columns(
@@ -47,7 +49,9 @@ def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.Top
     dated = alt.X("day:T", title="day (UTC)", axis=alt.Axis(format="%d %b", labelOverlap=True), scale=scale)
     y = alt.Y("hit_rate:Q", title="share of lookups answered", axis=alt.Axis(format="%"), scale=_rates(tidy["hit_rate"]))
     base = alt.Chart(tidy).encode(x=bare)
-    bounds = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=2, clip=True).encode(y=y, y2="hit_rate_high:Q")
+    bounds = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=2, clip=True).encode(
+        y=alt.Y("hit_rate_low:Q"), y2="hit_rate_high:Q"
+    )
     points = base.mark_circle(color=GREY, opacity=0.55, size=36).encode(y=y)
     line = base.mark_line(color=BLUE, strokeWidth=2.5).encode(y=alt.Y("rolling:Q"))
     name = (
@@ -69,8 +73,8 @@ def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.Top
     return titled(
         panels,
         f"{_cache(ttl_s)} would have answered {_share(hits, lookups)} of checks",
-        f"{hits:,} of {lookups:,} lookups{period}. Inferred: every check was computed. A bar above a point: what the time "
-        "before the first check could have added. The first and the last day are not whole.",
+        f"{hits:,} of {lookups:,} lookups{period}. Inferred: every check was computed. A bar through a point: what the time "
+        "before the first check could have changed. The first and the last day are not whole.",
     )
 
 

@@ -125,22 +125,19 @@ def ttl_by_retention(
 def outcomes(con: duckdb.DuckDBPyConnection, ttl_s: float = math.inf, policy: Policy = "last_write") -> pl.DataFrame:
     """Return how every lookup comes out under one TTL, without one by default.
 
-    Columns: ``lookup_no``; ``outcome``, as :data:`DEFINITIONS` names them; ``hit``; ``possible``: a miss that would be a hit
-    had its request been asked just before the first recorded check; ``age_s``, the age at a hit.
+    Columns: ``lookup_no``; ``outcome``, as :data:`DEFINITIONS` names them; ``hit``; ``uncertain``: with an unrecorded past it
+    could come out the other way; ``age_s``, the age at a hit.
     """
     limit = [_microseconds(ttl_s)]
     points = (limit, [_FOREVER]) if policy == "last_write" else ([_FOREVER], limit)
     lookups = _lookups(con, "request")
-    hit, possible = np.zeros((2, len(lookups.keys)), dtype=bool)
+    hit, asked_before = np.zeros((2, len(lookups.keys)), dtype=bool)
     given = np.full(len(lookups.keys), _UNKNOWN, dtype=np.int8)
     age = np.zeros(len(lookups.keys), dtype=np.int64)
-    asked_before = np.zeros(len(lookups.keys), dtype=bool)
     for step in _play(lookups, *points):
         hit[step.rows], given[step.rows] = step.hit[:, 0], step.answers[:, 0]
         asked_before[step.rows] = step.written[:, 0] != _NEVER
         age[step.rows] = lookups.instants[step.rows] - step.written[:, 0]
-    for step in _play(lookups, *points, warm=True):
-        possible[step.rows] = step.hit[:, 0]
     first = lookups.bookings == lookups.numbers
     failed = lookups.answers == _FAILED
     return (
@@ -153,7 +150,8 @@ def outcomes(con: duckdb.DuckDBPyConnection, ttl_s: float = math.inf, policy: Po
                     "cold miss",
                 ),
                 "hit": hit,
-                "possible": possible & ~hit,
+                # From last use or for ever, an answer that the record alone would give is given in any case.
+                "uncertain": _reached(lookups, limit[0]) & (~hit | ((policy == "last_write") & (limit[0] < _FOREVER))),
                 "age_s": age / 1e6,
             },
             schema_overrides={"outcome": pl.String},
@@ -172,8 +170,9 @@ def hit_rate_by(
     """Return how the lookups of each group come out: one row a ``label``.
 
     Days are UTC, hours the restaurant's, ``lead`` is how long before its window a check was made. Beside the counts of
-    outcomes: ``hit_rate`` and ``hit_rate_high``, the bounds of the true rate, over all lookups of the group;
-    ``hit_rate_by_booking``, the mean of its bookings' rates, in which each booking counts once.
+    outcomes: ``hit_rate``, and ``hit_rate_low`` and ``hit_rate_high``, between which the rate lies whatever was asked before
+    the first recorded check, over all lookups of the group; ``hit_rate_by_booking``, the mean of its bookings' rates, in
+    which each booking counts once.
     """
     with _as_relation(con, outcomes(con, ttl_s, policy)):
         return query.frame(con, "measure/hit_rate", by=by)
@@ -373,6 +372,13 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
     )
     read = con.table("lookups").select(columns).order("key_no, lookup_no").fetchnumpy()
     return _Lookups(*(np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")))
+
+
+def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
+    """Say on which lookups an older answer than the first recorded check has a bearing: until a gap longer than the TTL."""
+    asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
+    gap = pl.col("at") - pl.col("at").shift().over("key").fill_null(pl.col("at").min())
+    return asked.select((gap > ttl).cum_sum().over("key") == 0).to_series().to_numpy()
 
 
 def _count(
