@@ -377,8 +377,8 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
 def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
     """Say on which lookups an older answer than the first recorded check has a bearing: until a gap longer than the TTL."""
     asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
-    gap = pl.col("at") - pl.col("at").shift().over("key").fill_null(pl.col("at").min())
-    return asked.select((gap > ttl).cum_sum().over("key") == 0).to_series().to_numpy()
+    gaps = asked.with_columns(gap=pl.col("at") - pl.col("at").shift().over("key").fill_null(asked["at"].min()))
+    return gaps.select((pl.col("gap") > ttl).cum_sum().over("key") == 0).to_series().to_numpy()
 
 
 def _count(
