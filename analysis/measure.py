@@ -8,6 +8,7 @@ What was asked before the first recorded check is not in evidence, so that every
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
@@ -51,7 +52,7 @@ PURGED_BOUND = 0.01
 """The share of checks that may be gone before the meal under a recommended retention."""
 
 _LONGEST_DAYS = 100_000
-_FOREVER, _NEVER = 1 << 61, -(1 << 61)  # microseconds; every instant of evidence lies well between
+_FOREVER, _NEVER = 1 << 61, -(1 << 62)  # microseconds; every instant of evidence lies well between
 _UNKNOWN, _FAILED = -2, -1  # beside 0, refused, and 1, confirmed
 _CELLS = 1 << 16  # of one step, so that its arrays stay in the processor's cache
 
@@ -91,17 +92,21 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, 
     further back, lies between ``hits`` and ``hits_high``.
     """
     limits = [_microseconds(ttl) for ttl in sorted(ttls_s)]
+    forever = [_FOREVER] * len(limits)
+    points = {"last_write": (limits, forever), "last_use": (forever, limits)}
     lookups = _lookups(con, key)
+    # Where a check failed, each past has an answer or not for reasons of its own: any may hit that comes soon enough.
+    failed = np.sort(_gaps(lookups)[lookups.answers == _FAILED])
+    plays = [(policy, warm) for policy in POLICIES for warm in (False, True)]
+    with ThreadPoolExecutor(2) as pool:  # numpy works on several threads at once
+        counted = dict(zip(plays, pool.map(lambda play: _count(lookups, *points[play[0]], warm=play[1]), plays), strict=True))
     curve = []
     for policy in POLICIES:
-        forever = [_FOREVER] * len(limits)
-        points = (limits, forever) if policy == "last_write" else (forever, limits)
-        hits, stale = _count(lookups, *points)
-        high, _ = _count(lookups, *points, warm=True)
-        for ttl_s, *counts in zip(sorted(ttls_s), hits, stale, high, strict=True):
+        high = counted[policy, True].answered + np.searchsorted(failed, limits, side="right")
+        for ttl_s, *counts in zip(sorted(ttls_s), *counted[policy, False][:2], high, strict=True):
             curve.append((policy, float(ttl_s), len(lookups.keys), *map(int, counts)))
-    counted = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_high"), pl.Int64)
-    return pl.DataFrame(curve, schema={"policy": pl.String, "ttl_s": pl.Float64, **counted}, orient="row")
+    columns = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_high"), pl.Int64)
+    return pl.DataFrame(curve, schema={"policy": pl.String, "ttl_s": pl.Float64, **columns}, orient="row")
 
 
 def ttl_by_retention(
@@ -115,7 +120,7 @@ def ttl_by_retention(
     grid = [(policy, float(ttl), n) for policy in POLICIES for ttl in sorted(ttls_s) for n in sorted(days)]
     written = [min(_microseconds(ttl) if policy == "last_write" else _FOREVER, n * 86_400_000_000) for policy, ttl, n in grid]
     used = [_microseconds(ttl) if policy == "last_use" else _FOREVER for policy, ttl, _ in grid]
-    hits, stale = _count(lookups, written, used)
+    hits, stale, _ = _count(lookups, written, used)
     schema = {"policy": pl.String, "ttl_s": pl.Float64, "days": pl.Int64}
     return pl.DataFrame(grid, schema=schema, orient="row").with_columns(
         lookups=pl.lit(len(lookups.keys), pl.Int64), hits=pl.Series(hits), stale_hits=pl.Series(stale)
@@ -374,35 +379,49 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
     return _Lookups(*(np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")))
 
 
+def _gaps(lookups: _Lookups) -> NDArray[np.int64]:
+    """Return the microseconds since the lookup of the same key before, for the first of a key since the first of all."""
+    asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
+    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(asked["at"].min())).to_series().to_numpy()
+
+
 def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
     """Say on which lookups an older answer than the first recorded check has a bearing: until a gap longer than the TTL."""
-    asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
-    gaps = asked.with_columns(gap=pl.col("at") - pl.col("at").shift().over("key").fill_null(asked["at"].min()))
-    return gaps.select((pl.col("gap") > ttl).cum_sum().over("key") == 0).to_series().to_numpy()
+    asked = pl.DataFrame({"key": lookups.keys, "over": _gaps(lookups) > ttl})
+    return asked.select(pl.col("over").cum_sum().over("key") == 0).to_series().to_numpy()
 
 
-def _count(
-    lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count hits and stale hits at each point."""
-    hits, stale = np.zeros((2, len(written_us)), dtype=np.int64)
+class _Counts(NamedTuple):
+    """At each point."""
+
+    hits: NDArray[np.int64]
+    stale: NDArray[np.int64]
+    answered: NDArray[np.int64]  # hits of lookups whose check did not fail
+
+
+def _count(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> _Counts:
+    hits, stale, answered = np.zeros((3, len(written_us)), dtype=np.int64)
     for step in _play(lookups, written_us, used_us, warm=warm):
-        hits += np.count_nonzero(step.hit, axis=0)
         fresh = lookups.answers[step.rows, None]
-        stale += np.count_nonzero(step.hit & (step.answers != fresh) & (fresh >= 0), axis=0)
-    return hits, stale
+        known = step.hit & (fresh != _FAILED)
+        hits += step.hit.sum(axis=0, dtype=np.uint32)
+        answered += known.sum(axis=0, dtype=np.uint32)
+        stale += (known & (step.answers != fresh)).sum(axis=0, dtype=np.uint32)
+    return _Counts(hits, stale, answered)
 
 
 def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> Iterator[_Step]:
     """Play the lookups against caches, one for each point: a TTL from the last write, and one from the last use.
 
     Keys do not meet in a cache without limit, so the n-th lookups of many keys are one step, and all points are one array.
-    ``warm``: every key was written at the instant of the first lookup of all. No unrecorded past gives more hits: of two
-    caches that differ only in how fresh one answer is, the fresher is never ahead by more than one hit, nor ever behind.
+    ``warm``: every key was written at the instant of the first lookup of all. No unrecorded past gives more hits on lookups
+    whose checks did not fail: of two caches that differ only in how fresh one answer is, the fresher is never behind, nor
+    ahead by more than one hit, after which it may be the other that is fresher.
     """
     if not len(lookups.keys):
         return
     written_ttl, used_ttl = np.array(written_us, dtype=np.int64), np.array(used_us, dtype=np.int64)
+    by_use = bool((written_ttl == _FOREVER).all())
     starts = np.flatnonzero(np.diff(lookups.keys, prepend=lookups.keys[0] - 1))
     sizes = np.diff(starts, append=len(lookups.keys))
     longest_first = np.argsort(-sizes, kind="stable")
@@ -412,18 +431,20 @@ def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], 
     for first in range(0, len(starts), block):
         at, size = starts[first : first + block], sizes[first : first + block]
         shape = (len(at), len(written_ttl))
-        written, used = np.full(shape, begin), np.full(shape, begin)
-        answers = np.full(shape, _UNKNOWN, dtype=np.int8)
+        written, answers = np.full(shape, begin), np.full(shape, _UNKNOWN, dtype=np.int8)
+        until = np.minimum(written + written_ttl, written + used_ttl)
         for n in range(size[0]):
             rows = at[: np.searchsorted(-size, -n)] + n
             here = slice(len(rows))
             now, fresh = lookups.instants[rows, None], lookups.answers[rows, None]
-            hit = (now - written[here] <= written_ttl) & (now - used[here] <= used_ttl) & (written[here] > _NEVER)
+            hit = now <= until[here]
             yield _Step(rows, hit, answers[here], written[here])
-            write = ~hit & (fresh != _FAILED)
-            np.copyto(written[here], now, where=write)
+            failed = fresh == _FAILED
+            write = ~hit & ~failed
             np.copyto(answers[here], fresh, where=write)
-            np.copyto(used[here], now, where=hit | write)
+            np.copyto(written[here], now, where=write)
+            again = now + used_ttl if by_use else np.minimum(written[here] + written_ttl, now + used_ttl)
+            np.copyto(until[here], again, where=hit | ~failed)
 
 
 def _microseconds(ttl_s: float) -> int:
