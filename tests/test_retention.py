@@ -119,35 +119,48 @@ def archived(conn: psycopg.Connection) -> dict[int, str]:
     return rows(conn, "booking_confirmation_results_archive")
 
 
+def figures(store: Path, days: int) -> dict[str, int]:
+    """Return the figures of the kit that the dry run has as well."""
+    with closing(analysis.open_store(store)) as con:
+        figures = measure.retention(con, days)
+    assert figures.keys() >= set(FIGURES)
+    return {name: figures[name] for name in figures if name in {*FIGURES, "hits_forgotten", "refusals_lost"}}
+
+
 def totals(store: Path) -> dict[str, int]:
     """Count in a store, with the relations of the kit, what a retention can take away."""
     with closing(analysis.open_store(store)) as con:
         found = con.execute("""
-            select count(*) as rows, sum(snapshot_bytes + conflict_bytes) as bytes, count(gap_s) as hits,
-                   count(*) filter (grade <> 'none') as explanations
-            from checks inner join verdicts using (check_id) inner join lookups using (check_id)""")
+            select count(*) as rows, sum(snapshot_bytes + conflict_bytes) as bytes,
+                   count(*) filter (grade <> 'none') as explanations,
+                   count(*) filter (grade <> 'none' and recorded_verdict = 'refused') as refusals
+            from checks inner join verdicts using (check_id)""")
         names = [column[0] for column in found.description or ()]
-        return dict(zip(names, found.fetchall()[0], strict=True))
+        return dict(zip(names, found.fetchall()[0], strict=True)) | {"hits": measure.cache(con)["hits"]}
 
 
 class TestDryRun:
     @pytest.mark.parametrize("days", DAYS)
     def test_figures_are_those_of_the_kit(self, conn: psycopg.Connection, whole: Path, days: int) -> None:
-        with closing(analysis.open_store(whole)) as con:
-            figures = measure.retention(con, days)
         found = dry_run(conn, days)
         assert found["days"] == days
-        assert {name: found[name] for name in FIGURES} == {name: figures[name] for name in FIGURES}
+        assert found.items() >= figures(whole, days).items()
         assert min(found[name] for name in FIGURES) > 0 or days > 14
 
     @pytest.mark.parametrize(("days", "refusals"), POLICIES)
     def test_figures_are_those_of_playing_each_check(self, conn: psycopg.Connection, days: int, refusals: int | None) -> None:
-        """Every check stays for the days of its verdict; a lookup is answered while any earlier one of its key stays."""
+        """Every check stays for the days of its verdict; a lookup is answered while any earlier verdict on its key stays.
+
+        One in eight is made a deadlock here, which is no verdict.
+        """
+        conn.execute("""
+            update booking_confirmation_results set confirmed = false, conflict_details = '{"sqlstate": "40P01"}'
+            where id % 8 = 0""")
         found, now = dry_run(conn, days, refusals), one(conn, f"select {NEWEST}")
         counted: Counter[str] = Counter()
         earlier: dict[str, list[datetime]] = defaultdict(list)
         checks = conn.execute("select * from booking_confirmation_results order by checked_at, id")
-        for _, booking, confirmed, _, checked_at, snapshot in checks:
+        for _, booking, confirmed, conflict, checked_at, snapshot in checks:
             until = checked_at + timedelta(days=days if confirmed or refusals is None else refusals)
             request = snapshot["request"]
             known = earlier[f"{booking} {request['table_ids']} {request['window']}"]
@@ -156,7 +169,9 @@ class TestDryRun:
             meal = request["window"] and datetime.fromisoformat(request["window"].split('"')[1])
             counted["purged_before_meal"] += bool(meal) and meal > until
             counted["rows_freed"] += until < now
-            known.append(until)
+            counted["refusals_lost"] += until < now and not confirmed
+            if not conflict or conflict["sqlstate"] != "40P01":
+                known.append(until)
         assert {name: found[name] for name in counted} == counted
         assert found["rows_freed"] > 0 or days == 1000
 
@@ -166,11 +181,9 @@ class TestDryRun:
             conn.execute(query.text("postgres/retention").encode())
             plant(conn)
             captured(system, store)
-            with closing(analysis.open_store(store)) as con:
-                figures = {days: measure.retention(con, days) for days in (1, 3, 7)}
-            for days, expected in figures.items():
+            for days in (1, 3, 7):
                 found = dry_run(conn, days)
-                assert {name: found[name] for name in FIGURES} == {name: expected[name] for name in FIGURES}
+                assert found.items() >= figures(store, days).items()
                 assert found["explanations_lost"] < found["rows_freed"]
                 assert min(found[name] for name in FIGURES) > 0
 
@@ -212,8 +225,7 @@ class TestDryRun:
 
 
 class TestDeleting:
-    @pytest.mark.parametrize("archive", [False, True])
-    @pytest.mark.parametrize(("days", "refusals"), POLICIES)
+    @pytest.mark.parametrize(("days", "refusals", "archive"), [(*policy, n % 2 == 0) for n, policy in enumerate(POLICIES)])
     def test_what_was_predicted_is_what_is_measured_afterwards(
         self, conn: psycopg.Connection, copy: str, whole: Path, store: Path, days: int, refusals: int | None, archive: bool
     ) -> None:
@@ -228,6 +240,7 @@ class TestDeleting:
             "bytes": predicted["bytes_freed"],
             "hits": predicted["hits_forgotten"],
             "explanations": predicted["explanations_lost"],
+            "refusals": predicted["refusals_lost"],
         }
         assert all_stored - one(conn, stored) == predicted["stored_bytes_freed"]
         # In the table and in the archive is what was in the table, each row once and as it was.
@@ -425,6 +438,7 @@ class TestBesideOthers:
     def test_it_does_not_queue_behind_who_alters_the_table(self, conn: psycopg.Connection, copy: str) -> None:
         with psycopg.connect(copy) as other:
             other.execute("lock table booking_confirmation_results in access exclusive mode")
+            conn.execute("set statement_timeout = '60s'")
             with pytest.raises(errors.LockNotAvailable):
                 apply(conn, 7, as_of=datetime(2025, 12, 1, tzinfo=UTC))
         assert apply(conn, 7, as_of=datetime(2025, 12, 1, tzinfo=UTC)) > 0

@@ -64,8 +64,6 @@ comment on function retention_span is 'So many times 24 hours; raises 22023 for 
 create or replace function retention_window(p_request jsonb) returns tstzrange
 language plpgsql
 stable
-set timezone = 'UTC'
-set datestyle = 'ISO, YMD'
 as $$
 declare
   v_instant constant text :=
@@ -101,7 +99,8 @@ create or replace function retention_dry_run(
   p_days int, p_as_of timestamptz default now(), p_refusals_days int default null)
 returns table (
   days int, as_of timestamptz, rows_kept bigint, rows_freed bigint, bytes_kept bigint, bytes_freed bigint,
-  stored_bytes_freed bigint, hits_lost bigint, hits_forgotten bigint, explanations_lost bigint, purged_before_meal bigint)
+  stored_bytes_freed bigint, hits_lost bigint, hits_forgotten bigint, explanations_lost bigint, refusals_lost bigint,
+  purged_before_meal bigint)
 language sql
 stable
 set search_path = public, pg_temp
@@ -117,7 +116,10 @@ as $$
       r.id,
       r.booking_id,
       r.checked_at,
+      r.confirmed,
       r.checked_at + case when r.confirmed then p.confirmed_span else p.refused_span end as retained_until,
+      -- Classes of SQLSTATE in which the server failed, or was stopped, before it came to a verdict: no answer to keep.
+      coalesce(left(r.conflict_details ->> 'sqlstate', 2) in ('08', '40', '53', '55', '57', '58', 'XX'), false) as failed,
       r.snapshot_data -> 'request' as request,
       jsonb_typeof(r.snapshot_data -> 'allocations') = 'array' as explained,
       coalesce(octet_length(r.snapshot_data::text), 0) + coalesce(octet_length(r.conflict_details::text), 0) as bytes,
@@ -128,7 +130,7 @@ as $$
 
   asked as materialized (
     select
-      e.id, e.booking_id, e.checked_at, e.retained_until, e.explained, e.bytes, e.stored_bytes,
+      e.id, e.booking_id, e.checked_at, e.confirmed, e.retained_until, e.failed, e.explained, e.bytes, e.stored_bytes,
       retention_window(e.request) as requested_window,
       -- A text that is not read here, such as another DateStyle's, is a question of its own.
       case when jsonb_typeof(e.request -> 'window') = 'string' then e.request ->> 'window' end as window_text,
@@ -144,7 +146,7 @@ as $$
       a.*,
       retained_until < p_as_of as goes,
       -- Null for the first lookup of a key, which nothing could answer.
-      max(retained_until) over (
+      max(retained_until) filter (where not failed) over (
         partition by booking_id, table_ids, requested_window, case when requested_window is null then window_text end
         order by checked_at, id
         rows between unbounded preceding and 1 preceding) as answerable_until
@@ -162,6 +164,7 @@ as $$
     count(*) filter (where answerable_until < checked_at),
     count(*) filter (where answerable_until is not null and (goes or answerable_until < p_as_of)),
     count(*) filter (where goes and explained),
+    count(*) filter (where goes and explained and not confirmed),
     count(*) filter (where isfinite(lower(requested_window)) and lower(requested_window) > retained_until)
   from lookups
 $$;
@@ -169,7 +172,7 @@ comment on function retention_dry_run is
   'What retention_apply with the same arguments would free and lose, in one row, without changing or locking anything: '
   'bytes of the text of snapshots and conflicts; stored_bytes as they are kept, compressed; hits_lost: lookups whose answer '
   'would have been gone, had this always been the retention; hits_forgotten: those of today that no longer show afterwards; '
-  'explanations_lost: rows with a snapshot that can be replayed; purged_before_meal: rows gone before the table was wanted.';
+  'explanations_lost: rows with a snapshot that can be replayed, refusals_lost: the refused among them; purged_before_meal: rows gone before the table was wanted.';
 
 -- No "set" clause: PostgreSQL allows no commit in a procedure that has one. Names are qualified instead.
 create or replace procedure retention_apply(
