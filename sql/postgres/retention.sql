@@ -14,18 +14,27 @@
 --
 --   select cron.schedule('retention', '17 3 * * *', 'call retention_apply(30, p_refusals_days => 90)');
 --
--- Deleting does not give space back to the file system: autovacuum makes it free for rows to come, so that the table stops
--- growing at about p_days of evidence. The archive is not pruned here; it is for whoever wants to copy it elsewhere first.
+-- The dry run counts as `forensics retention` does, and reads every snapshot for it: ten seconds for 100,000 checks of 5 kB.
+-- Deleting gives no space back to the file system: autovacuum frees it for rows to come, so that the table stops growing at
+-- about p_days of evidence. Nothing prunes the archive: copy it elsewhere, then drop from it what you have copied.
 --
--- Partitioning by day, and when it pays. Dropping a partition takes milliseconds however much it holds, leaves nothing to
--- vacuum and returns the space at once. It costs:
---   - a primary key of (checked_at, id): id alone is no longer kept unique, and a lookup by id or booking_id without
---     checked_at asks every partition;
---   - a job that makes tomorrow's partition in time (a missing one refuses the insert, and with it the confirmation), or
---     a default partition that has to be scanned whenever one is added;
---   - an exclusive lock to drop one, for an instant but behind every open reader: `detach partition … concurrently` first;
---   - one horizon for all: refusals that stay longer need a level of partitions of their own, by confirmed;
---   - a table to rewrite once: a plain table cannot be turned into a partitioned one in place.
+-- Partitioning by day, and when it pays. Measured on PostgreSQL 18, two cores, warm cache, snapshots of 5 kB (1.9 kB stored):
+-- retention_apply deletes 66,000 rows a second and writes 2.3 kB of log for each; vacuum then takes 9 s per million. A cold
+-- disk or snapshots of 50 kB may make that ten times as much. Below 100,000 checks a day a night's work is then a matter of
+-- seconds and partitioning buys nothing; towards a million, where log and vacuum become minutes, or where the space must
+-- come back at once, it pays: dropping a partition takes a fraction of a second whatever it holds, and leaves nothing to
+-- vacuum. It costs:
+--   - a primary key of (id, checked_at): id alone is no longer kept unique, and a look-up by id or booking_id that does not
+--     say checked_at asks every partition;
+--   - a job that makes tomorrow's partition in time: where it is missing the insert fails, and the confirmation with it. A
+--     default partition catches such rows, but is then scanned, under a lock, whenever a partition is added;
+--   - an exclusive lock to drop one, for an instant, but behind every reader: `detach partition … concurrently` first, which
+--     PostgreSQL refuses while there is a default partition;
+--   - one horizon for all: refusals that stay longer need partitions of their own, by confirmed and then by day;
+--   - row-level security, grants and indexes to be looked after: a policy of the parent does not hold for who reads a
+--     partition by its own name;
+--   - a copy of the table, once: a plain one cannot be made a partitioned one in place.
+-- retention_apply is not for a partitioned table: it deletes by place, and places repeat between partitions.
 
 create table if not exists booking_confirmation_results_archive (
   like booking_confirmation_results including comments,
@@ -169,10 +178,11 @@ as $$
   from lookups
 $$;
 comment on function retention_dry_run is
-  'What retention_apply with the same arguments would free and lose, in one row, without changing or locking anything: '
-  'bytes of the text of snapshots and conflicts; stored_bytes as they are kept, compressed; hits_lost: lookups whose answer '
-  'would have been gone, had this always been the retention; hits_forgotten: those of today that no longer show afterwards; '
-  'explanations_lost: rows with a snapshot that can be replayed, refusals_lost: the refused among them; purged_before_meal: rows gone before the table was wanted.';
+  'What retention_apply with the same arguments would free and lose, in one row, without changing or locking anything. '
+  'bytes: text of snapshots and conflicts; stored_bytes: the same as kept, compressed; hits_lost: lookups whose answer would '
+  'have been gone, had this always been the retention; hits_forgotten: those of today that no longer show afterwards; '
+  'explanations_lost: rows with a snapshot that can be replayed, refusals_lost: the refused among them; '
+  'purged_before_meal: rows gone before the table was wanted.';
 
 -- No "set" clause: PostgreSQL allows no commit in a procedure that has one. Names are qualified instead.
 create or replace procedure retention_apply(
