@@ -554,7 +554,7 @@ UNREADABLE: list[Any] = [
 ]
 TABLES: list[Any] = [["T1", "T2"], ["T2", "T1"], ["T1"], [], None, "T1", ["T1", None], [None, "T1"], [7]]
 SNAPSHOTS = [None, "null", "[]", '["allocations"]', '"allocations"', "7", "{}", '{"allocations": {}}', '{"allocations": null}']
-CONFLICTS = [None, "null", '{"sqlstate": "23P01", "message": "Überschneidung 🍽"}']
+CONFLICTS = [None, "null", '{"sqlstate": "23P01", "message": "Überschneidung 🍽"}', '{"sqlstate": "40P01"}']
 
 
 def plant(conn: psycopg.Connection) -> None:
