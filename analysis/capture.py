@@ -2,48 +2,32 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import polars as pl
 import psycopg
-from psycopg.rows import dict_row
 from tqdm import tqdm
 
-from analysis import query, source
+from analysis import manifest, query, source
 from analysis.model import SourceError, StoreError
 
 RELATIONS = ("checks", "allocations", "allocations_archive", "tables", "restaurants", "rules")
 """What is read, each by the statement of that name in ``sql/capture``; the store holds it as ``raw_NAME``."""
 
-MANIFEST = ("captures", "capture_relations", "capture_blocks", "vanished")
+MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
 _CHUNK_ROWS = 20_000
 _LONG_TEXTS = ("snapshot_data", "conflict_details")
-_MANIFEST = """
-create table if not exists captures (
-    capture_id integer, captured_at timestamptz, role varchar, server_version varchar, database varchar,
-    snapshot varchar, in_flight varchar, standby boolean, shape varchar, tenant varchar, chain_hash varchar
-);
-create table if not exists capture_relations (
-    capture_id integer, relation varchar, rows_read bigint, rows_new bigint, rows_changed bigint, rows_vanished bigint,
-    rows_rescued bigint
-);
-create table if not exists capture_blocks (
-    capture_id integer, relation varchar, block_no bigint, first_key varchar, last_key varchar, rows bigint,
-    content_hash varchar
-);
-create table if not exists vanished (capture_id integer, relation varchar, key varchar)
-"""
 
 
 def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
     """Open a store: a DuckDB file read-only, or for the one writer; or a folder of Parquet files, into memory.
 
-    Instants are shown in UTC. Raises StoreError when there is no such store, it is no store, or a writer has it.
+    Instants are shown in UTC; columns that the kit added after the store was written are null. Raises StoreError when there
+    is no such store, it is no store, or a writer has it.
     """
     if not write and not store.exists():
         raise StoreError(f"no store at {store}: make one with forensics capture DSN --store {store}")
@@ -59,10 +43,16 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
             raise StoreError(_why_not_open(store, error)) from None
     con.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
-    lacking = [name for name in ("captures", *(f"raw_{relation}" for relation in RELATIONS)) if name not in held]
+    lacking = [
+        name for name in ("captures", *manifest.FIRST_FORM) if name.startswith(("captures", "raw_")) and name not in held
+    ]
     if not write and lacking:
         con.close()
         raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
+    if not write:
+        [(database,)] = con.execute("select current_database()").fetchall()
+        for name in manifest.LATER:
+            _show(con, name, "temporary view", database if name in held else None)
     return con
 
 
@@ -73,10 +63,24 @@ def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
     con.execute(f"attach '{quoted}' as kept (read_only)")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()}
     for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
-        if name in held:
-            con.execute(f"create view {name} as from kept.{name}")
+        _show(con, name, "view", "kept" if name in held else None)
     con.execute("set TimeZone = 'UTC'")
     return con
+
+
+def _show(con: duckdb.DuckDBPyConnection, name: str, kind: str, database: str | None) -> None:
+    """Show a table of a store with all the columns that the kit writes now; an older version wrote fewer, or no such table."""
+    columns = manifest.LATER.get(name, {})
+    if database is not None:
+        kept = f"{manifest.quoted(database)}.main.{name}"
+        held = con.table(kept).columns
+        lacking = "".join(f", null::{columns[each]} as {each}" for each in columns if each not in held)
+        if lacking or kind == "view":
+            con.execute(f"create {kind} {name} as select *{lacking} from {kept}")
+    elif name not in manifest.FIRST_FORM:
+        con.execute(
+            f"create {kind} {name} as select {', '.join(f'null::{columns[each]} as {each}' for each in columns)} limit 0"
+        )
 
 
 def pull(
@@ -97,7 +101,7 @@ def pull(
             with closing(connect(store, write=True)) as con:
                 con.execute("begin")
                 _accepts(con, store, tenant)
-                manifest = _land(connection, con, shape, tenant)
+                landed = _land(connection, con, shape, tenant)
                 derive(con)
                 con.execute("commit")
                 complete = True
@@ -105,7 +109,7 @@ def pull(
             # DuckDB rolls back what was not committed; a file that was not there before goes with it.
             if not complete and not existed:
                 store.unlink(missing_ok=True)
-    return manifest
+    return landed
 
 
 def _accepts(con: duckdb.DuckDBPyConnection, store: Path, tenant: str | None) -> None:
@@ -129,37 +133,19 @@ def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: str, tenant: str | None) -> dict[str, Any]:
-    con.execute(_MANIFEST)
-    context = connection.cursor(row_factory=dict_row).execute(query.text("capture/context").encode()).fetchone()
-    assert context is not None
+    manifest.prepare(con)
     last = con.execute("select capture_id, in_flight, chain_hash from captures order by capture_id desc limit 1").fetchone()
     before, in_flight, chained_to = last or (0, None, None)
     capture_id = before + 1
-    con.execute(
-        "insert into captures values "
-        "($capture_id, $captured_at, $role, $server_version, $database, $snapshot, $in_flight, $standby, $shape, "
-        "$tenant, null)",
-        {"capture_id": capture_id, **context, "shape": shape, "tenant": tenant},
-    )
-    relations = [_land_relation(connection, con, relation, capture_id, in_flight) for relation in RELATIONS]
-    chained = {"capture_id": capture_id, "chain_hash": chain(con, capture_id, chained_to)}
+    capture = {"capture_id": capture_id, **source.context(connection), "shape": shape, "tenant": tenant}
+    manifest.write(con, "captures", capture)
+    described = source.described(connection)
+    relations = [
+        _land_relation(connection, con, relation, capture_id, in_flight, described.get(relation, {})) for relation in RELATIONS
+    ]
+    chained = {"capture_id": capture_id, "chain_hash": manifest.chain(con, capture_id, chained_to)}
     con.execute("update captures set chain_hash = $chain_hash where capture_id = $capture_id", chained)
-    manifest = {"capture_id": capture_id, **context, "shape": shape, "tenant": tenant, "relations": relations}
-    return manifest | {"chained_to": chained_to, "chain_hash": chained["chain_hash"]}
-
-
-def chain(con: duckdb.DuckDBPyConnection, capture_id: int, chained_to: str | None) -> str:
-    """Hash all that one capture wrote about itself, hashes of its rows included, onto the hash of the capture before it."""
-    digest = sha256((chained_to or "").encode())
-    # A renamed column would tell the same values of something else.
-    for table in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
-        digest.update(repr((table, con.table(table).columns, [str(type_) for type_ in con.table(table).types])).encode())
-    for table in MANIFEST:
-        columns = "columns(lambda name : name <> 'chain_hash')::varchar"
-        statement = f"select {columns} from {table} where capture_id = $capture_id order by all"
-        for row in con.execute(statement, {"capture_id": capture_id}).fetchall():
-            digest.update(repr((table, *row)).encode())
-    return digest.hexdigest()
+    return capture | {"relations": relations, "chained_to": chained_to, "chain_hash": chained["chain_hash"]}
 
 
 def _land_relation(
@@ -168,49 +154,34 @@ def _land_relation(
     relation: str,
     capture_id: int,
     in_flight: str | None,
+    described: dict[str, Any],
 ) -> dict[str, Any]:
     """Read one relation, and add to its raw table what is new or changed; mark what is missing."""
     raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
     rows_read = _stage(connection, con, relation)
-    staged = con.table("stage").columns
+    columns = [name for name in con.table("stage").columns if name != "row_xid"]
     # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
     # times as fast, as DuckDB's own choice for long texts.
-    columns = ", ".join(
-        f"{name} varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in staged if name != "row_xid"
-    )
-    con.execute(f"create table if not exists {raw} (capture_id integer, {columns})")
-    con.execute(f"create or replace temporary view held_versions as from {raw}")
+    types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
+    manifest.extend(con, raw, {"capture_id": "integer", **types})
+    con.execute(f"create or replace temporary view held_versions as select capture_id, {', '.join(columns)} from {raw}")
     con.execute(f"create or replace temporary table held as {query.text('store/held')}", {"relation": relation})
     con.execute(f"create or replace temporary table changed as {query.text('store/changed')}")
     con.execute(f"create or replace temporary table missing as {query.text('store/missing')}")
     this = {"capture_id": capture_id}
     con.execute(f"insert into {raw} by name select $capture_id as capture_id, * exclude (is_new, row_xid) from changed", this)
     con.execute("insert into vanished select $capture_id, $relation, key from missing", {**this, "relation": relation})
-    _seal(con, raw, relation, capture_id)
+    manifest.seal(con, relation, capture_id, columns)
     counts = con.execute(
         "select count(*) filter (is_new), count(*) filter (not is_new), (select count(*) from missing) from changed"
     ).fetchone()
     assert counts is not None
-    row = dict(zip(("rows_new", "rows_changed", "rows_vanished"), counts, strict=True))
+    row = {"relation": relation, "rows_read": rows_read}
+    row |= dict(zip(("rows_new", "rows_changed", "rows_vanished"), counts, strict=True))
     [(row["rows_rescued"],)] = con.execute(query.text("store/rescued"), {"in_flight": in_flight}).fetchall()
-    con.execute(
-        "insert into capture_relations values "
-        "($capture_id, $relation, $rows_read, $rows_new, $rows_changed, $rows_vanished, $rows_rescued)",
-        {**this, "relation": relation, "rows_read": rows_read, **row},
-    )
-    return {"relation": relation, "rows_read": rows_read, **row}
-
-
-def _seal(con: duckdb.DuckDBPyConnection, raw: str, relation: str, capture_id: int) -> None:
-    """Write the hash of every block of rows that a capture added to a raw table."""
-    con.execute(f"create or replace temporary view version_rows as from {raw} where capture_id = {capture_id:d}")
-    ranges = query.text("store/block_ranges")
-    con.execute(f"create or replace temporary table block_ranges as {ranges}", {"capture_id": capture_id})
-    con.execute(
-        "insert into capture_blocks by name select *, $relation as relation "
-        f"from block_ranges inner join ({query.text('store/block_hashes')}) using (capture_id, block_no) order by block_no",
-        {"relation": relation},
-    )
+    row |= {"columns": ", ".join(columns), **described}
+    manifest.write(con, "capture_relations", this | row)
+    return row
 
 
 def _stage(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, relation: str) -> int:

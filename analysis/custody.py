@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import psycopg
 
-from analysis import capture, query
+from analysis import capture, manifest, query
 from analysis.model import StoreError
 
 Finding = dict[str, Any]
@@ -25,10 +25,18 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     held = {name for (name,) in con.execute("select distinct table_name from duckdb_columns()").fetchall()}
     if "capture_blocks" not in held:
         raise StoreError("this store has no hashes to verify: it was not written by forensics capture")
-    findings = [finding for relation in capture.RELATIONS for finding in _blocks(con, relation)] + _strangers(con)
+    recorded = con.execute("select relation from capture_relations union select relation from capture_blocks").fetchall()
+    read = {f"raw_{relation}" for (relation,) in recorded} | {f"raw_{relation}" for relation in capture.RELATIONS}
+    findings = [
+        _finding(raw, row["capture_id"], row["block_no"], row["rows"], row["rows_found"], row["problem"])
+        for raw in sorted(read & held)
+        for row in manifest.block_findings(con, raw.removeprefix("raw_"))
+    ]
+    findings += [_finding(name, None, None, problem="the table is missing") for name in sorted(read - held)]
+    findings += _strangers(con)
     chained_to = None
     for capture_id, chain_hash in con.execute("select capture_id, chain_hash from captures order by capture_id").fetchall():
-        if capture.chain(con, capture_id, chained_to) != chain_hash:
+        if manifest.chain(con, capture_id, chained_to) != chain_hash:
             findings.append(_finding("captures", capture_id, None, problem="the manifest is not the one that was chained"))
         chained_to = chain_hash
     return findings
@@ -49,20 +57,6 @@ def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
             order by all""").fetchall()
         findings += [_finding(table, capture_id, None, problem="rows of no capture") for (capture_id,) in odd]
     return findings
-
-
-def _blocks(con: duckdb.DuckDBPyConnection, relation: str) -> list[Finding]:
-    raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
-    con.execute(f"create or replace temporary view version_rows as from {raw}")
-    con.execute(
-        "create or replace temporary table block_ranges as from capture_blocks where relation = $relation",
-        {"relation": relation},
-    )
-    con.execute(f"create or replace temporary table found_blocks as {query.text('store/block_hashes')}")
-    return [
-        _finding(raw, row["capture_id"], row["block_no"], row["rows"], row["rows_found"], row["problem"])
-        for row in query.rows(con, "store/block_findings")
-    ]
 
 
 def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) -> list[Finding]:
@@ -105,7 +99,8 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
     findings = []
     for relation in capture.RELATIONS:
         raw = f"raw_{relation}"
-        con.execute(f"create or replace temporary view held_versions as from {raw}")
+        said = "columns(lambda name : not ends_with(name, '_stored_bytes'))"
+        con.execute(f"create or replace temporary view held_versions as select {said} from {raw}")
         con.execute(f"create or replace temporary table held as {query.text('store/held')}", {"relation": relation})
         columns = con.table("held").columns
         hashed = " || ".join(f"coalesce(octet_length({name}) || ':' || {name}, '-')" for name in columns)

@@ -1,7 +1,8 @@
 """PostgreSQL, read-only: one consistent snapshot of the source, its shape recognised, filtered reads refused."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -78,6 +79,26 @@ def shape(connection: psycopg.Connection) -> str:
     if wrong:
         raise SourceError(f"booking_confirmation_results is not of the audit shape: {'; '.join(wrong)}")
     return "audit"
+
+
+def context(connection: psycopg.Connection) -> dict[str, Any]:
+    """Say who reads from which server, in which snapshot: the columns of ``captures`` of that name.
+
+    ``system_identifier`` is null where the role may not ask for it.
+    """
+    cursor = connection.cursor(row_factory=dict_row)
+    found = cursor.execute(query.text("capture/context").encode()).fetchone() or {}
+    found["system_identifier"] = None
+    with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction), connection.transaction():
+        found |= cursor.execute(query.text("capture/identity").encode()).fetchone() or {}
+    return found
+
+
+def described(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
+    """Say of each relation that is read from a table which columns it has there, and how many bytes it takes up."""
+    cursor = connection.cursor(row_factory=dict_row)
+    found = cursor.execute(query.text("capture/described").encode()).fetchall()
+    return {row.pop("relation"): row for row in found}
 
 
 def _readable(dsn: str) -> None:

@@ -17,6 +17,7 @@ import duckdb
 import polars as pl
 
 import analysis
+from analysis import manifest
 from analysis.model import RULES
 
 DAY = datetime(2025, 11, 20, 18, tzinfo=UTC)
@@ -26,7 +27,10 @@ V12 = {"key": RULES["v12"].name, "definition": RULES["v12"].definition}
 Row = dict[str, Any]
 
 RAW = {
-    "checks": ("booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
+    "checks": (
+        *("booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
+        *("snapshot_stored_bytes", "conflict_stored_bytes"),
+    ),
     "allocations": (
         *("booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
         *("shadow", "is_maintenance", "created_at", "updated_at", "created_by"),
@@ -36,19 +40,7 @@ RAW = {
     "rules": ("definition",),
 }
 RAW["allocations_archive"] = (*RAW["allocations"], "archived_at")
-CAPTURES = (
-    "capture_id",
-    "captured_at",
-    "role",
-    "server_version",
-    "database",
-    "snapshot",
-    "in_flight",
-    "standby",
-    "shape",
-    "tenant",
-    "chain_hash",
-)
+CAPTURES = tuple(manifest.TABLES["captures"])
 
 
 def planted(

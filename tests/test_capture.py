@@ -1,5 +1,6 @@
 """Source → store: every byte arrives, versions accumulate, and whatever fails leaves the store as it was."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -74,7 +75,8 @@ def printed(dsn: str, table: str) -> set[tuple[str | None, ...]]:
 def stored(store: Path, relation: str) -> set[tuple[str | None, ...]]:
     names = {"key": "id", "window_text": "window"}
     with closing(analysis.open_store(store)) as con:
-        rows = con.execute(f"select * exclude (capture_id) from raw_{relation}")
+        columns = "lambda name : name <> 'capture_id' and not ends_with(name, '_stored_bytes')"
+        rows = con.execute(f"select columns({columns}) from raw_{relation}")
         found = [names.get(column[0], column[0]) for column in rows.description]
         return {tuple(text for _, text in sorted(zip(found, row, strict=True))) for row in rows.fetchall()}
 
@@ -137,8 +139,69 @@ def test_the_manifest_says_who_read_what_from_where(system: str, store: Path) ->
     assert said == (manifest["server_version"], manifest["database"])
     assert (manifest["capture_id"], manifest["role"]) == (1, "forensics_reader")
     assert (manifest["shape"], manifest["standby"]) == ("audit", "false")
+    with psycopg.connect(system) as conn:
+        said = conn.execute("select system_identifier::text, pg_current_wal_lsn() from pg_control_system()").fetchone()
+        oid = conn.execute("select oid::text from pg_database where datname = current_database()").fetchone()
+    assert said is not None
+    assert (manifest["system_identifier"], (manifest["database_oid"],)) == (said[0], oid)
+    with psycopg.connect(system) as conn:
+        assert conn.execute("select %s::pg_lsn <= %s::pg_lsn", [manifest["lsn"], said[1]]).fetchone() == (True,)
     read = raw(store, "select relation, rows_read from capture_relations order by relation")
     assert dict(read) == dict.fromkeys(capture.RELATIONS, 0) | {"restaurants": 1, "rules": 1}
+
+
+def test_the_manifest_says_what_was_read_and_how_big_it_is_there(system: str, store: Path) -> None:
+    fill(system)
+    pull(system, store)
+    described = {
+        relation: found
+        for relation, *found in raw(
+            store, "select relation, columns, source_columns, heap_bytes, toast_bytes, index_bytes from capture_relations"
+        )
+    }
+    assert described["rules"] == ["key, definition", None, None, None, None]
+    assert described["restaurants"][:2] == ["key, name, timezone", "id uuid, name text, timezone text, policy_version integer"]
+    with psycopg.connect(system) as conn:
+        for relation, table in SOURCE_TABLES.items():
+            sizes = "select pg_relation_size($1), pg_table_size($1) - pg_relation_size($1), pg_indexes_size($1)"
+            assert conn.execute(sizes.replace("$1", "%(t)s::regclass").encode(), {"t": table}).fetchone() == tuple(
+                described[relation][2:]
+            )
+            assert described[relation][4] > 0
+
+
+def test_a_source_that_is_a_view_takes_up_nothing_that_is_known(system: str, store: Path) -> None:
+    run(system, TRAP.format("true"))
+    pull(system, store)
+    sizes = "select heap_bytes, toast_bytes, index_bytes from capture_relations where relation = 'allocations_archive'"
+    assert raw(store, sizes) == [(None, None, None)]
+
+
+def test_a_role_that_may_not_ask_which_server_it_is_reads_all_the_same(system: str, store: Path) -> None:
+    with psycopg.connect(system) as conn:
+        conn.execute("revoke execute on function pg_control_system() from public")
+    pull(system, store)
+    assert raw(store, "select system_identifier, database_oid is not null from captures") == [(None, True)]
+
+
+def test_how_long_values_are_stored_is_told_and_is_no_change(system: str, store: Path) -> None:
+    insert = "insert into booking_confirmation_results (booking_id, confirmed, conflict_details, snapshot_data)"
+    long = json.dumps({"text": "long " * 10_000})
+    run(system, f"{insert} values (gen_random_uuid(), true, null, %s), (gen_random_uuid(), true, '[]', null)", long)
+    pull(system, store)
+    held = "select snapshot_stored_bytes::int, conflict_stored_bytes::int from raw_checks order by key"
+    sizes = (
+        "select pg_column_size(snapshot_data), pg_column_size(conflict_details) from booking_confirmation_results order by id"
+    )
+    with psycopg.connect(system) as conn:
+        stored_as = conn.execute(sizes.encode()).fetchall()
+        assert raw(store, held) == stored_as
+        conn.execute("alter table booking_confirmation_results alter snapshot_data set storage external")
+        conn.execute(
+            "update booking_confirmation_results set snapshot_data = snapshot_data || '{}' where snapshot_data is not null"
+        )
+        assert conn.execute(sizes.encode()).fetchall() != stored_as
+    assert pull(system, store)["checks"] == (2, 0, 0, 0)
 
 
 def test_nothing_new_adds_nothing(system: str, store: Path) -> None:

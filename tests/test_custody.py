@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import duckdb
 import psycopg
@@ -22,6 +22,7 @@ from analysis import capture, cli, custody, lab, query, source
 from analysis.model import StoreError
 
 KILLS = int(os.environ.get("FORENSICS_KILLS", "10"))
+FIRST_FORM = Path(__file__).parent / "first_form"
 NEW = "insert into restaurants values (gen_random_uuid(), %s, 'UTC')"
 
 
@@ -115,6 +116,11 @@ DAMAGE: dict[str, tuple[str, set[tuple[str, int | None, int | None, str]]]] = {
     "columns that change their names": (
         "alter table raw_allocations rename created_at to x; alter table raw_allocations rename updated_at to created_at; "
         "alter table raw_allocations rename x to updated_at",
+        {("raw_allocations", 1, 0, "content was changed")},
+    ),
+    "columns of the manifest that change their names": (
+        "alter table capture_relations rename rows_new to x; alter table capture_relations rename rows_changed to rows_new; "
+        "alter table capture_relations rename x to rows_changed",
         BROKEN,
     ),
     "a function of its own": (
@@ -139,11 +145,96 @@ DAMAGE: dict[str, tuple[str, set[tuple[str, int | None, int | None, str]]]] = {
 }
 
 
+LATER = "alter table captures add column later varchar; alter table raw_rules add column later varchar"
+DAMAGE |= {
+    "nothing in columns of a later version": (LATER, set()),
+    "something in a column of a later version": (
+        f"{LATER}; update raw_rules set later = ''",
+        {("raw_rules", 1, None, "values in columns that this capture did not read")},
+    ),
+    "something in a later column of the manifest": (
+        f"{LATER}; update captures set later = '' where capture_id = 2",
+        {("captures", 2, None, CHAINED)},
+    ),
+    "a column away": (
+        "alter table raw_restaurants drop column timezone",
+        {("raw_restaurants", n, 0, "content was changed") for n in (1, 2)},
+    ),
+    "a relation that is not there": (
+        "insert into capture_relations (capture_id, relation) values (2, 'ghosts')",
+        {("raw_ghosts", None, None, "the table is missing"), ("captures", 2, None, CHAINED)},
+    ),
+    "what was read": (
+        "update capture_relations set columns = 'key' where relation = 'rules'",
+        {("captures", n, None, CHAINED) for n in (1, 2)}
+        | {("raw_rules", 1, 0, "content was changed")}
+        | {("raw_rules", 1, None, "values in columns that this capture did not read")},
+    ),
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_named_by_table_capture_and_block(damage: str, captured: str, store: Path) -> None:
     statement, findings = DAMAGE[damage]
     spoil(store, statement)
     assert verify(store) == findings
+
+
+class TestFirstForm:
+    """A store that an early version wrote, whose manifest recorded no columns: three captures, of a source long gone."""
+
+    @pytest.fixture
+    def first(self, store: Path) -> Path:
+        with duckdb.connect(str(store)) as con:
+            for file in FIRST_FORM.glob("*.parquet"):
+                con.read_parquet(str(file)).create(file.stem)
+        return store
+
+    def test_it_verifies(self, first: Path) -> None:
+        assert verify(FIRST_FORM) == verify(first) == set()
+        with closing(analysis.open_store(first)) as con:
+            read = "select count(*), count(snapshot_stored_bytes) from raw_checks"
+            assert con.execute(read).fetchall() == [(4, 0)]
+            assert con.execute("select count(*), count(lsn) from captures").fetchall() == [(3, 0)]
+            assert analysis.verify(con) == []
+
+    DAMAGE: ClassVar[dict[str, set[tuple[str, int | None, int | None, str]]]] = {
+        "update raw_tables set section = null where section = ''": {("raw_tables", 1, 0, "content was changed")},
+        "update captures set role = 'nobody' where capture_id = 3": {("captures", 3, None, CHAINED)},
+        "alter table raw_rules rename definition to x": {
+            *(("captures", n, None, CHAINED) for n in (1, 2, 3)),
+        },
+        "update capture_relations set rows_read = 1 where capture_id = 3": {("captures", 3, None, CHAINED)},
+        "insert into vanished values (2, 'rules', 'x')": {("captures", 2, None, CHAINED)},
+        "alter table captures add column lsn varchar; update captures set lsn = '0/0' where capture_id = 2": {
+            ("captures", 2, None, CHAINED)
+        },
+        "alter table raw_checks add column snapshot_stored_bytes varchar; update raw_checks set snapshot_stored_bytes = '1'": {
+            ("raw_checks", 1, None, "values in columns that this capture did not read")
+        },
+    }
+
+    @pytest.mark.parametrize("damage", DAMAGE)
+    def test_its_damage_is_named(self, first: Path, damage: str) -> None:
+        spoil(first, damage)
+        assert verify(first) == self.DAMAGE[damage]
+
+    def test_it_is_extended(self, first: Path, system: str) -> None:
+        hashes = "select chain_hash from captures where capture_id <= 3 order by capture_id"
+        with closing(capture.connect(first)) as con:
+            before = con.execute(hashes).fetchall()
+        fill(system)
+        capture.pull(lab.reader_dsn(system), first, analysis.derive)
+        assert verify(first) == set()
+        assert differences(first, system) == []
+        with closing(capture.connect(first)) as con:
+            assert con.execute(hashes).fetchall() == before
+            [(last, columns)] = con.execute(
+                "select capture_id, columns from capture_relations where relation = 'rules' and columns is not null"
+            ).fetchall()
+        assert (last, columns) == (4, "key, definition")
+        spoil(first, "update raw_allocations set created_at = '' where capture_id = 4")
+        assert ("raw_allocations", 4, 0, "content was changed") in verify(first)
 
 
 def test_a_block_among_many(system: str, store: Path) -> None:

@@ -5,6 +5,9 @@ select
     current_user::text as role,
     current_setting('server_version') as server_version,
     current_database()::text as database,
+    (select oid::text from pg_catalog.pg_database where datname = current_database()) as database_oid,
+    -- Where the log stands as this is asked: about the place of the snapshot, which has none of its own.
+    case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text as lsn,
     pg_current_snapshot()::text as snapshot,
     -- Whoever has written and not committed yet holds the lock on its own transaction's number, of which rows keep the low half.
     (

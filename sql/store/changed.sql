@@ -1,14 +1,17 @@
--- The rows just read that the store does not hold in this version, each new or changed in place.
+-- The rows just read that the store does not hold in this version, each new or changed in place. How many bytes a value takes
+-- up where it is stored is no part of what it says.
 -- Grain: source row.
 -- Parameters: none.
 select
-    staged.*,
-    stage.row_xid,
-    staged.key not in (select key from held_versions) as is_new
-from (
-    select * exclude (row_xid) from stage
-    except
-    select * from held
-) as staged
-inner join stage using (key)
-order by staged.key
+    stage.*,
+    key not in (select key from held_versions) as is_new
+from stage
+where key in (
+    select key
+    from (
+        select columns(lambda name : name <> 'row_xid' and not ends_with(name, '_stored_bytes')) from stage
+        except
+        select columns(lambda name : not ends_with(name, '_stored_bytes')) from held
+    ) as differing
+)
+order by key
