@@ -236,11 +236,21 @@ def uniqueness(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 def growth(con: duckdb.DuckDBPyConnection, by: Literal["day", "restaurant"] = "day") -> pl.DataFrame:
-    """Return rows and bytes of evidence text by day (UTC) or restaurant.
+    """Return rows and bytes of evidence by day (UTC) or restaurant.
 
-    Columns: ``label, checks, snapshot_bytes, conflict_bytes, bytes_a_check``.
+    Columns: ``label, checks, snapshot_bytes, conflict_bytes``, of text; ``stored_bytes``, as PostgreSQL stores them, null
+    where not recorded; ``bytes_a_check``, of text.
     """
     return query.frame(con, "measure/growth", by=by)
+
+
+def size(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Return what the evidence table took up on its source's disk at the last capture: one row.
+
+    Columns: ``captured_at, checks, heap_bytes, toast_bytes, index_bytes, bytes_a_check``; null where not recorded. Dead rows
+    that vacuum has not freed are in it.
+    """
+    return query.frame(con, "measure/size")
 
 
 def outlook(by_day: pl.DataFrame, days: int = 365) -> dict[str, Any]:
@@ -270,7 +280,8 @@ def snapshot_parts(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
     """Return the object that ``forensics retention --days N --json`` prints.
 
-    Bytes are those of the snapshot and conflict text. ``hits_lost`` and ``purged_before_meal`` count over all checks, as
+    Bytes are those of the snapshot and conflict text; ``stored_bytes_freed`` as PostgreSQL stores them, null where no capture
+    recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as
     if the retention had always been in force; the other losses are those of the rows that would go at ``as_of``, the newest
     check. ``hits_forgotten`` are repeats that could then no longer be counted. ``variants`` are the same figures for other
     ways to count the days.
@@ -289,6 +300,7 @@ _RETENTION = (
     "rows_freed",
     "bytes_kept",
     "bytes_freed",
+    "stored_bytes_freed",
     "hits_lost",
     "hits_forgotten",
     "explanations_lost",

@@ -47,6 +47,7 @@ select
     s.snapshot_allocations,
     s.snapshot_bytes,
     s.conflict_bytes,
+    s.stored_bytes,
     s.capture_id
 from placed as s
 left join windows as w

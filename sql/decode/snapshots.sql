@@ -20,6 +20,9 @@ parsed as (
         r.checked_at,
         r.snapshot_data,
         r.conflict_details,
+        -- What an older version of the kit did not ask for is not known; what is not there takes no room.
+        if(r.snapshot_data is null, 0, try_cast(r.snapshot_stored_bytes as bigint))
+            + if(r.conflict_details is null, 0, try_cast(r.conflict_stored_bytes as bigint)) as stored_bytes,
         try(from_json(
             r.snapshot_data,
             '{
@@ -90,6 +93,7 @@ select
     coalesce(len(snapshot.allocations), 0) as snapshot_allocations,
     coalesce(strlen(snapshot_data), 0) as snapshot_bytes,
     coalesce(strlen(conflict_details), 0) as conflict_bytes,
+    stored_bytes,
     coalesce(request.restaurant_id, scope.restaurant_id) as restaurant_id,
     scope.restaurant_id as scope_restaurant_id,
     request.hold_id as hold_id,

@@ -24,6 +24,7 @@ evidence as (
             else coalesce(epoch_us(c.requested_upper), 1::bigint << 61)
         end as since_us,
         c.snapshot_bytes + c.conflict_bytes as bytes,
+        c.stored_bytes,
         v.grade <> 'none' as explained,
         epoch_us((select as_of from today)) as as_of_us
     from lookups as l
@@ -59,6 +60,9 @@ select
     count(*) filter (n.to_be_kept > h.us) as rows_freed,
     coalesce(sum(n.bytes) filter (n.to_be_kept <= h.us), 0)::bigint as bytes_kept,
     coalesce(sum(n.bytes) filter (n.to_be_kept > h.us), 0)::bigint as bytes_freed,
+    if(
+        count(n.stored_bytes) = count(*), coalesce(sum(n.stored_bytes) filter (n.to_be_kept > h.us), 0), null
+    )::bigint as stored_bytes_freed,
     count(*) filter (n.to_be_answered > h.us) as hits_lost,
     count(*) filter (greatest(n.to_keep_an_answer, n.to_be_kept) > h.us and n.to_be_answered is not null) as hits_forgotten,
     count(*) filter (n.explained and n.to_be_kept > h.us) as explanations_lost,
