@@ -151,6 +151,9 @@ def _capture(args: argparse.Namespace) -> None:
     print(
         f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
     )
+    for row in manifest["open"]:
+        since = f"{row['begun_at']:%Y-%m-%d %H:%M:%S}Z" if row["begun_at"] else f"before capture {row['open_since_capture']}"
+        print(f"Still to come, if at all: transaction {row['row_xid']} has written and not committed, open since {since}")
     told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
     print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
     print(f"Chain {report.short(manifest['chained_to'])} → {report.short(manifest['chain_hash'])}")

@@ -99,9 +99,12 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
     findings = []
     for relation in capture.RELATIONS:
         raw = f"raw_{relation}"
-        said = "columns(lambda name : not ends_with(name, '_stored_bytes'))"
+        con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from {raw}")
+        con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
+        con.execute("create or replace temporary view stage as select key from standing")
+        said = "columns(lambda name : name <> 'row_xid' and not ends_with(name, '_stored_bytes'))"
         con.execute(f"create or replace temporary view held_versions as select {said} from {raw}")
-        con.execute(f"create or replace temporary table held as {query.text('store/held')}", {"relation": relation})
+        con.execute(f"create or replace temporary table held as {query.text('store/held')}")
         columns = con.table("held").columns
         hashed = " || ".join(f"coalesce(octet_length({name}) || ':' || {name}, '-')" for name in columns)
         there = connection.execute(

@@ -94,6 +94,14 @@ def context(connection: psycopg.Connection) -> dict[str, Any]:
     return found
 
 
+def writers(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """List who has written and not committed yet: the columns of ``capture_writers``.
+
+    Asked after the snapshot was taken: whoever committed in between is in the snapshot's own list.
+    """
+    return connection.cursor(row_factory=dict_row).execute(query.text("capture/writers").encode()).fetchall()
+
+
 def described(connection: psycopg.Connection) -> dict[str, dict[str, Any]]:
     """Say of each relation that is read from a table which columns it has there, and how many bytes it takes up."""
     cursor = connection.cursor(row_factory=dict_row)

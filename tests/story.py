@@ -40,6 +40,7 @@ RAW = {
     "rules": ("definition",),
 }
 RAW["allocations_archive"] = (*RAW["allocations"], "archived_at")
+RAW = {relation: (*columns, "row_xid") for relation, columns in RAW.items()}
 CAPTURES = tuple(manifest.TABLES["captures"])
 
 

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, cli, lab, query
+from analysis import capture, cli, lab, query, transport
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
@@ -75,7 +75,7 @@ def printed(dsn: str, table: str) -> set[tuple[str | None, ...]]:
 def stored(store: Path, relation: str) -> set[tuple[str | None, ...]]:
     names = {"key": "id", "window_text": "window"}
     with closing(analysis.open_store(store)) as con:
-        columns = "lambda name : name <> 'capture_id' and not ends_with(name, '_stored_bytes')"
+        columns = "lambda name : name not in ('capture_id', 'row_xid') and not ends_with(name, '_stored_bytes')"
         rows = con.execute(f"select columns({columns}) from raw_{relation}")
         found = [names.get(column[0], column[0]) for column in rows.description]
         return {tuple(text for _, text in sorted(zip(found, row, strict=True))) for row in rows.fetchall()}
@@ -111,7 +111,7 @@ def fill(dsn: str) -> None:
 def test_every_text_is_what_postgresql_prints_in_utc(
     system: str, store: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(capture, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(transport, "_CHUNK_ROWS", chunk_rows)
     fill(system)
     pull(system, store)
     for relation, table in SOURCE_TABLES.items():
@@ -159,8 +159,11 @@ def test_the_manifest_says_what_was_read_and_how_big_it_is_there(system: str, st
             store, "select relation, columns, source_columns, heap_bytes, toast_bytes, index_bytes from capture_relations"
         )
     }
-    assert described["rules"] == ["key, definition", None, None, None, None]
-    assert described["restaurants"][:2] == ["key, name, timezone", "id uuid, name text, timezone text, policy_version integer"]
+    assert described["rules"] == ["key, definition, row_xid", None, None, None, None]
+    assert described["restaurants"][:2] == [
+        "key, name, timezone, row_xid",
+        "id uuid, name text, timezone text, policy_version integer",
+    ]
     with psycopg.connect(system) as conn:
         for relation, table in SOURCE_TABLES.items():
             sizes = "select pg_relation_size($1), pg_table_size($1) - pg_relation_size($1), pg_indexes_size($1)"

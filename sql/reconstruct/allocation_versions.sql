@@ -36,7 +36,7 @@ seen as (
         a.source
     from (
         select * exclude (created_by), null as archived_at, 'allocations' as source from raw_allocations
-        union all
+        union all by name
         select * exclude (created_by), 'archive' as source from raw_allocations_archive
     ) as a
     inner join captures as k using (capture_id)
