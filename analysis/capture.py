@@ -1,26 +1,58 @@
 """Source → raw: one consistent pull into the store, which it changes wholly or not at all, with a manifest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import polars as pl
 import psycopg
-from tqdm import tqdm
 
-from analysis import manifest, query, source
-from analysis.model import SourceError, StoreError
+from analysis import manifest, query, source, transport
+from analysis.model import StoreError
 
-RELATIONS = ("checks", "allocations", "allocations_archive", "tables", "restaurants", "rules")
-"""What is read, each by the statement of that name in ``sql/capture``; the store holds it as ``raw_NAME``."""
+_ALLOCATIONS = (
+    *("key", "booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
+    *("shadow", "is_maintenance", "created_at", "updated_at", "created_by"),
+)
+_VALUES = {
+    "checks": (
+        *("key", "booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
+        *("snapshot_stored_bytes", "conflict_stored_bytes"),
+    ),
+    "allocations": _ALLOCATIONS,
+    "allocations_archive": (*_ALLOCATIONS, "archived_at"),
+    "tables": ("key", "restaurant_id", "table_number", "capacity", "min_party_size", "max_party_size", "section", "active"),
+    "restaurants": ("key", "name", "timezone"),
+    "rules": ("key", "definition"),
+    "confirmations": (
+        *("key", "booking_id", "hold_id", "restaurant_id", "idempotency_key", "table_ids", "window_text"),
+        *("created_at", "actor_id", "metadata"),
+    ),
+    "capacity_outbox": ("key", "document"),
+    "audit_logs": ("key", "document"),
+    "booking_assignment_idempotency": ("key", "document"),
+    "booking_table_assignments": ("key", "document"),
+    "table_holds": ("key", "document"),
+    "observability_events": ("key", "document"),
+}
+COLUMNS = {relation: (*columns, "row_xid") for relation, columns in _VALUES.items()}
+"""What the statement of that name in ``sql/capture`` reads, every value as text, with the versions the store holds as
+``raw_NAME``. A capture reads those that the source's shape has; what a store never read is there, and empty."""
+
+RELATIONS = tuple(COLUMNS)
+_LATER = manifest.LATER | {
+    f"raw_{relation}": {"capture_id": "integer", **dict.fromkeys(columns, "varchar")}
+    for relation, columns in COLUMNS.items()
+    if f"raw_{relation}" not in manifest.FIRST_FORM
+}
 
 MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
-_CHUNK_ROWS = 20_000
-_LONG_TEXTS = ("snapshot_data", "conflict_details")
+_FEW = 1000  # rows that are asked for by their keys, however few there are
+_DIFFERENCES = ("new", "changed", "vanished")
+_LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
 
 
 def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
@@ -43,17 +75,27 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
             raise StoreError(_why_not_open(store, error)) from None
     con.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
-    lacking = [
-        name for name in ("captures", *manifest.FIRST_FORM) if name.startswith(("captures", "raw_")) and name not in held
-    ]
+    needed = [name for name in manifest.FIRST_FORM if name.startswith("raw_")]
+    if {"captures", "capture_relations"} <= held:
+        needed += _recorded(con)
+    lacking = [name for name in ("captures", *needed) if name not in held]
     if not write and lacking:
         con.close()
         raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
     if not write:
         [(database,)] = con.execute("select current_database()").fetchall()
-        for name in manifest.LATER:
+        for name in _LATER:
             _show(con, name, "temporary view", database if name in held else None)
     return con
+
+
+def lay_out(con: duckdb.DuckDBPyConnection) -> None:
+    """Make every raw relation that is not there, and the columns that one lacks: what no capture read has no rows."""
+    for relation, columns in COLUMNS.items():
+        # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
+        # times as fast, as DuckDB's own choice for long texts.
+        types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
+        manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **types})
 
 
 def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
@@ -68,9 +110,15 @@ def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def _recorded(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the raw relations that captures say they read, of this version's and of any other."""
+    found = con.execute("select distinct relation from capture_relations where rows_read is not null order by relation")
+    return [f"raw_{relation}" for (relation,) in found.fetchall()]
+
+
 def _show(con: duckdb.DuckDBPyConnection, name: str, kind: str, database: str | None) -> None:
     """Show a table of a store with all the columns that the kit writes now; an older version wrote fewer, or no such table."""
-    columns = manifest.LATER.get(name, {})
+    columns = _LATER.get(name, {})
     if database is not None:
         kept = f"{manifest.quoted(database)}.main.{name}"
         held = con.table(kept).columns
@@ -90,8 +138,10 @@ def pull(
 
     With a tenant only what it may see is read, and the store says so; it then takes captures of no other.
 
-    Returns the manifest of this capture: the row of ``captures`` and under ``relations`` those of
-    ``capture_relations``. Whatever fails, the store is left as it was. Raises SourceError and StoreError.
+    Returns the manifest of this capture: the row of ``captures``, under ``relations`` those of ``capture_relations``, under
+    ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, and under
+    ``empty`` why there is no check to read, if so. Whatever fails, the store is left as it was. Raises SourceError and
+    StoreError.
     """
     with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
@@ -102,7 +152,12 @@ def pull(
                 con.execute("begin")
                 _accepts(con, store, tenant)
                 landed = _land(connection, con, shape, tenant)
-                derive(con)
+                if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
+                    landed["empty"] = source.why_empty(connection, tenant)
+                # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
+                found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
+                if found or not _derived(con) or shape.name == "idempotency":
+                    derive(con)
                 con.execute("commit")
                 complete = True
         finally:
@@ -125,27 +180,51 @@ def _accepts(con: duckdb.DuckDBPyConnection, store: Path, tenant: str | None) ->
         raise StoreError(f"{store} holds captures of {saw}: rows out of sight would be taken for vanished; use another file")
 
 
+def _derived(con: duckdb.DuckDBPyConnection) -> bool:
+    """Say whether this version of the kit derived what the store held before."""
+    known = con.execute("select 1 from duckdb_tables() where table_name = 'derivation'").fetchall()
+    return bool(known) and con.execute("select digest from derivation").fetchall() == [(query.digest(),)]
+
+
 def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Write what was captured as Parquet, one file a relation: evidence that outlives a storage format."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
+    raw = {*(name for name in manifest.FIRST_FORM if name.startswith("raw_")), *_recorded(con)}
+    for name in (*sorted(raw), *MANIFEST):
         con.table(name).order("all").write_parquet(str(folder / f"{name}.parquet"), compression="zstd")
 
 
-def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: str, tenant: str | None) -> dict[str, Any]:
+def _land(
+    connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: source.Shape, tenant: str | None
+) -> dict[str, Any]:
     manifest.prepare(con)
-    last = con.execute("select capture_id, in_flight, chain_hash from captures order by capture_id desc limit 1").fetchone()
-    before, in_flight, chained_to = last or (0, None, None)
-    capture_id = before + 1
-    capture = {"capture_id": capture_id, **source.context(connection), "shape": shape, "tenant": tenant}
+    lay_out(con)
+    last = manifest.last(con)
+    capture_id = last.get("capture_id", 0) + 1
+    writers = source.writers(connection)
+    context = source.context(connection) | {"in_flight": ",".join(writer["row_xid"] for writer in writers) or None}
+    capture = {"capture_id": capture_id, **context, "shape": shape.name, "tenant": tenant}
+    # What the server says of its rows' transactions compares with what it said before only while it is the very same.
+    same = context["timeline"] is not None and all(
+        context[name] == last.get(name) for name in ("system_identifier", "database_oid", "timeline", "started_at")
+    )
     manifest.write(con, "captures", capture)
+    for writer in writers:
+        manifest.write(con, "capture_writers", {"capture_id": capture_id, **writer})
     described = source.described(connection)
     relations = [
-        _land_relation(connection, con, relation, capture_id, in_flight, described.get(relation, {})) for relation in RELATIONS
+        _land_relation(connection, con, relation, capture_id, last, described.get(relation, {}), same=same)
+        for relation in shape.relations
     ]
-    chained = {"capture_id": capture_id, "chain_hash": manifest.chain(con, capture_id, chained_to)}
+    # Looked for, and not there to read: neither rows nor vanished ones.
+    for relation in shape.missing:
+        row = {"capture_id": capture_id, "relation": relation, "columns": ", ".join(COLUMNS[relation])}
+        manifest.write(con, "capture_relations", row)
+    chained = {"capture_id": capture_id, "chain_hash": manifest.chain(con, capture_id, last.get("chain_hash"))}
     con.execute("update captures set chain_hash = $chain_hash where capture_id = $capture_id", chained)
-    return capture | {"relations": relations, "chained_to": chained_to, "chain_hash": chained["chain_hash"]}
+    capture |= {"relations": relations, "open": query.rows(con, "store/still_open", capture_id=capture_id)}
+    capture |= {"missing": dict(shape.missing), "lacking": list(shape.lacking), "empty": None}
+    return capture | {"chained_to": last.get("chain_hash"), "chain_hash": chained["chain_hash"]}
 
 
 def _land_relation(
@@ -153,70 +232,74 @@ def _land_relation(
     con: duckdb.DuckDBPyConnection,
     relation: str,
     capture_id: int,
-    in_flight: str | None,
+    last: dict[str, Any],
     described: dict[str, Any],
+    *,
+    same: bool,
 ) -> dict[str, Any]:
-    """Read one relation, and add to its raw table what is new or changed; mark what is missing."""
-    raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
-    rows_read = _stage(connection, con, relation)
-    columns = [name for name in con.table("stage").columns if name != "row_xid"]
-    # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
-    # times as fast, as DuckDB's own choice for long texts.
-    types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
-    manifest.extend(con, raw, {"capture_id": "integer", **types})
-    con.execute(f"create or replace temporary view held_versions as select capture_id, {', '.join(columns)} from {raw}")
-    con.execute(f"create or replace temporary table held as {query.text('store/held')}", {"relation": relation})
-    con.execute(f"create or replace temporary table changed as {query.text('store/changed')}")
-    con.execute(f"create or replace temporary table missing as {query.text('store/missing')}")
-    this = {"capture_id": capture_id}
-    con.execute(f"insert into {raw} by name select $capture_id as capture_id, * exclude (is_new, row_xid) from changed", this)
-    con.execute("insert into vanished select $capture_id, $relation, key from missing", {**this, "relation": relation})
-    manifest.seal(con, relation, capture_id, columns)
-    counts = con.execute(
-        "select count(*) filter (is_new), count(*) filter (not is_new), (select count(*) from missing) from changed"
-    ).fetchone()
-    assert counts is not None
-    row = {"relation": relation, "rows_read": rows_read}
-    row |= dict(zip(("rows_new", "rows_changed", "rows_vanished"), counts, strict=True))
-    [(row["rows_rescued"],)] = con.execute(query.text("store/rescued"), {"in_flight": in_flight}).fetchall()
-    row |= {"columns": ", ".join(columns), **described}
-    manifest.write(con, "capture_relations", this | row)
+    """Read of one relation what the store does not hold, add it to its raw table, and mark what is missing.
+
+    Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
+    """
+    columns = transport.columns(connection, relation)
+    rows_read, rows_hash = transport.versions(connection, relation)
+    row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}
+    before = manifest.last_relation(con, relation, last)
+    comparable = same and described.get("definition_hash") is not None
+    comparable = comparable and all(row[name] == before.get(name) for name in ("columns", "definition_hash"))
+    if comparable and (rows_read, rows_hash) == (before["rows_read"], before["rows_hash"]):
+        row |= dict.fromkeys(("rows_sent", "rows_new", "rows_changed", "rows_vanished", "rows_rescued"), 0)
+    else:
+        row["rows_sent"] = _stage(connection, con, relation, columns, rows_read, listed=comparable)
+        row |= _add(con, relation, capture_id, columns, last.get("in_flight"))
+    manifest.write(con, "capture_relations", {"capture_id": capture_id, **row})
     return row
 
 
-def _stage(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, relation: str) -> int:
-    """Stream one relation of the source, every value as text, into the temporary table ``stage``; return its rows."""
-    statement = query.text(f"capture/{relation}")
-    cursor = connection.cursor()
-    counted = cursor.execute(f"select count(*) from (\n{statement}) as source".encode()).fetchone()
-    total = counted[0] if counted else 0
-    described = cursor.execute(f"select * from (\n{statement}) as source limit 0".encode()).description or ()
-    schema = {column.name: pl.String for column in described}
-    con.register("chunk", pl.DataFrame(schema=schema))
-    con.execute("create or replace temporary table stage as from chunk")
-    read = 0
-    with tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
-        for chunk in _chunks(cursor, statement):
-            con.register("chunk", pl.DataFrame(chunk, schema=schema, orient="row"))
-            con.execute("insert into stage from chunk")
-            read += len(chunk)
-            bar.update(len(chunk))
-    con.unregister("chunk")
-    if read != total:
-        raise SourceError(f"{relation}: the source counted {total} rows and sent {read}; nothing was stored")
-    return read
+def _stage(
+    connection: psycopg.Connection,
+    con: duckdb.DuckDBPyConnection,
+    relation: str,
+    columns: list[str],
+    rows_read: int,
+    *,
+    listed: bool,
+) -> int:
+    """Read into the table ``stage`` the rows that are not held as their transactions wrote them, or all; return their number.
+
+    The table ``listed`` then has every key of the source, ``standing`` what the store holds of it.
+    """
+    con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from raw_{relation}")
+    con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
+    if listed:
+        transport.read_list(connection, con, relation, rows_read)
+        wanted = [key for (key,) in con.execute(query.text("store/wanted")).fetchall()]
+        if len(wanted) <= max(_FEW, rows_read // 10):
+            transport.read_keys(connection, con, relation, wanted)
+            return len(wanted)
+    transport.read(connection, con, relation, rows_read)
+    con.execute("create or replace temporary table listed as select key, row_xid from stage")
+    return rows_read
 
 
-def _chunks(cursor: psycopg.Cursor, statement: str) -> Iterator[list[tuple[Any, ...]]]:
-    chunk: list[tuple[Any, ...]] = []
-    with cursor.copy(f"copy (\n{statement}) to stdout".encode()) as stream:
-        for row in stream.rows():
-            chunk.append(row)
-            if len(chunk) == _CHUNK_ROWS:
-                yield chunk
-                chunk = []
-    if chunk:
-        yield chunk
+def _add(
+    con: duckdb.DuckDBPyConnection, relation: str, capture_id: int, columns: list[str], in_flight: str | None
+) -> dict[str, int]:
+    """Add to a raw table what is staged and new or changed, mark what is missing, and count both."""
+    raw, this = f"raw_{relation}", {"capture_id": capture_id}
+    con.execute(f"create or replace temporary view held_versions as select capture_id, {', '.join(columns)} from {raw}")
+    for name in ("held", "changed", "missing", "rewritten"):
+        statement = query.text(f"store/{name}")
+        con.execute(f"create or replace temporary table {name}_rows as {statement}")
+    con.execute(f"insert into {raw} by name select $capture_id as capture_id, * exclude (is_new) from changed_rows", this)
+    for table, rows in (("vanished", "missing_rows"), ("rewritten", "rewritten_rows")):
+        named = {**this, "relation": relation}
+        con.execute(
+            f"insert into {table} by name select $capture_id as capture_id, $relation as relation, * from {rows}", named
+        )
+    manifest.seal(con, relation, capture_id, columns)
+    [counts] = query.rows(con, "store/counts", in_flight=in_flight)
+    return counts
 
 
 def _load_folder(con: duckdb.DuckDBPyConnection, folder: Path) -> None:

@@ -5,11 +5,16 @@ import duckdb
 from analysis import query
 
 RELATIONS = (
+    "ids",
     "snapshots",
     "snapshot_items",
     "named_rivals",
+    "logged",
+    "holds",
+    "clocks",
     "windows",
     "snapshot_entries",
+    "snapshot_duplicates",
     "snapshot_listing",
     "snapshot_allocations",
     "quarantine",

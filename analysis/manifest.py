@@ -29,6 +29,8 @@ TABLES: dict[str, dict[str, str]] = {
         "system_identifier": "varchar",
         "database_oid": "varchar",
         "lsn": "varchar",
+        "timeline": "varchar",
+        "started_at": "varchar",
     },
     "capture_relations": {
         "capture_id": "integer",
@@ -43,6 +45,9 @@ TABLES: dict[str, dict[str, str]] = {
         "heap_bytes": "bigint",
         "toast_bytes": "bigint",
         "index_bytes": "bigint",
+        "rows_sent": "bigint",
+        "rows_hash": "varchar",
+        "definition_hash": "varchar",
     },
     "capture_blocks": {
         "capture_id": "integer",
@@ -54,6 +59,8 @@ TABLES: dict[str, dict[str, str]] = {
         "content_hash": "varchar",
     },
     "vanished": {"capture_id": "integer", "relation": "varchar", "key": "varchar"},
+    "rewritten": {"capture_id": "integer", "relation": "varchar", "key": "varchar", "row_xid": "varchar"},
+    "capture_writers": {"capture_id": "integer", "row_xid": "varchar", "begun_at": "timestamptz"},
 }
 """The relations of the manifest, each with its columns. New columns go to the end; an older store reads them as null."""
 
@@ -72,9 +79,9 @@ FIRST_FORM = {
 """The first form of the manifest recorded no columns. Its chain covers names, types and values of the first so many columns
 of these tables; what came later stands behind them."""
 
-LATER = {table: dict(list(columns.items())[FIRST_FORM.get(table, 0) :]) for table, columns in TABLES.items()} | {
-    "raw_checks": {"snapshot_stored_bytes": "varchar", "conflict_stored_bytes": "varchar"}
-}
+LATER = {table: dict(list(columns.items())[FIRST_FORM.get(table, 0) :]) for table, columns in TABLES.items()}
+LATER |= {table: {"row_xid": "varchar"} for table in FIRST_FORM if table.startswith("raw_")}
+LATER["raw_checks"] |= {"snapshot_stored_bytes": "varchar", "conflict_stored_bytes": "varchar"}
 """What the first stores had not: columns that are null where an older version wrote them."""
 
 
@@ -91,6 +98,22 @@ def extend(con: duckdb.DuckDBPyConnection, table: str, columns: dict[str, str]) 
     for name, type_ in columns.items():
         if name not in held:
             con.execute(f"alter table {table} add column {name} {type_}")
+
+
+def last(con: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """Return the row of ``captures`` of the last capture; empty before the first."""
+    rows = con.sql("from captures order by capture_id desc limit 1").pl().to_dicts()
+    return rows[0] if rows else {}
+
+
+def last_relation(con: duckdb.DuckDBPyConnection, relation: str, capture: dict[str, Any]) -> dict[str, Any]:
+    """Return what a capture says of a relation; empty where it says nothing."""
+    found = con.sql(
+        "from capture_relations where capture_id = $capture_id and relation = $relation",
+        params={"capture_id": capture.get("capture_id"), "relation": relation},
+    )
+    rows = found.pl().to_dicts()
+    return rows[0] if rows else {}
 
 
 def write(con: duckdb.DuckDBPyConnection, table: str, row: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, cli, lab, query
+from analysis import capture, cli, lab, query, source, transport
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
@@ -75,7 +75,7 @@ def printed(dsn: str, table: str) -> set[tuple[str | None, ...]]:
 def stored(store: Path, relation: str) -> set[tuple[str | None, ...]]:
     names = {"key": "id", "window_text": "window"}
     with closing(analysis.open_store(store)) as con:
-        columns = "lambda name : name <> 'capture_id' and not ends_with(name, '_stored_bytes')"
+        columns = "lambda name : name not in ('capture_id', 'row_xid') and not ends_with(name, '_stored_bytes')"
         rows = con.execute(f"select columns({columns}) from raw_{relation}")
         found = [names.get(column[0], column[0]) for column in rows.description]
         return {tuple(text for _, text in sorted(zip(found, row, strict=True))) for row in rows.fetchall()}
@@ -111,7 +111,7 @@ def fill(dsn: str) -> None:
 def test_every_text_is_what_postgresql_prints_in_utc(
     system: str, store: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
 ) -> None:
-    monkeypatch.setattr(capture, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(transport, "_CHUNK_ROWS", chunk_rows)
     fill(system)
     pull(system, store)
     for relation, table in SOURCE_TABLES.items():
@@ -147,7 +147,8 @@ def test_the_manifest_says_who_read_what_from_where(system: str, store: Path) ->
     with psycopg.connect(system) as conn:
         assert conn.execute("select %s::pg_lsn <= %s::pg_lsn", [manifest["lsn"], said[1]]).fetchone() == (True,)
     read = raw(store, "select relation, rows_read from capture_relations order by relation")
-    assert dict(read) == dict.fromkeys(capture.RELATIONS, 0) | {"restaurants": 1, "rules": 1}
+    assert set(dict(read)) == set(source._READ["audit"])
+    assert {relation: rows for relation, rows in read if rows} == {"restaurants": 1, "rules": 1}
 
 
 def test_the_manifest_says_what_was_read_and_how_big_it_is_there(system: str, store: Path) -> None:
@@ -159,8 +160,11 @@ def test_the_manifest_says_what_was_read_and_how_big_it_is_there(system: str, st
             store, "select relation, columns, source_columns, heap_bytes, toast_bytes, index_bytes from capture_relations"
         )
     }
-    assert described["rules"] == ["key, definition", None, None, None, None]
-    assert described["restaurants"][:2] == ["key, name, timezone", "id uuid, name text, timezone text, policy_version integer"]
+    assert described["rules"] == ["key, definition, row_xid", None, None, None, None]
+    assert described["restaurants"][:2] == [
+        "key, name, timezone, row_xid",
+        "id uuid, name text, timezone text, policy_version integer",
+    ]
     with psycopg.connect(system) as conn:
         for relation, table in SOURCE_TABLES.items():
             sizes = "select pg_relation_size($1), pg_table_size($1) - pg_relation_size($1), pg_indexes_size($1)"
@@ -260,7 +264,7 @@ def test_a_rule_that_is_rolled_back_is_another_version(system: str, store: Path)
 def test_the_answer_key_of_the_lab_is_out_of_reach(lab_dsn: str) -> None:
     with psycopg.connect(lab.reader_dsn(lab_dsn)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute("select count(*) from lab.ledger")
-    for relation in (*capture.RELATIONS, "context", "shape"):
+    for relation in (*capture.RELATIONS, "context", "sight"):
         assert "ledger" not in query.text(f"capture/{relation}")
 
 
@@ -436,7 +440,10 @@ def test_a_duckdb_file_of_something_else_is_no_store(tmp_path: Path) -> None:
 def test_evidence_as_parquet_tells_the_same(evidence: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     capture.export(evidence, tmp_path / "a" / "folder")
     with closing(analysis.open_store(tmp_path / "a" / "folder")) as con:
-        tables = "select table_name from duckdb_tables() order by table_name"
+        # What no capture looked for has no file, and is empty all the same.
+        unread = [f"raw_{relation}" for relation in capture.RELATIONS if relation not in source._READ["audit"]]
+        assert all(con.table(name).fetchall() == [] for name in unread)
+        tables = f"select table_name from duckdb_tables() where table_name not in {tuple(unread)} order by table_name"
         assert con.execute(tables).fetchall() == evidence.execute(tables).fetchall()
         for (name,) in con.execute(tables).fetchall():
             assert con.table(name).order("all").pl().equals(evidence.table(name).order("all").pl()), name

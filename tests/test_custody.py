@@ -232,7 +232,7 @@ class TestFirstForm:
             [(last, columns)] = con.execute(
                 "select capture_id, columns from capture_relations where relation = 'rules' and columns is not null"
             ).fetchall()
-        assert (last, columns) == (4, "key, definition")
+        assert (last, columns) == (4, "key, definition, row_xid")
         spoil(first, "update raw_allocations set created_at = '' where capture_id = 4")
         assert ("raw_allocations", 4, 0, "content was changed") in verify(first)
 

@@ -1,13 +1,38 @@
 -- The newest version of every check's evidence, its JSON taken apart once; only the list of allocations is left to the next.
+-- In the idempotency shape the row itself says what was asked for, and there is nothing else.
 -- Grain: check.
 -- Parameters: none.
 with newest as (
     select
+        shape,
         key,
         max(capture_id) as capture_id,
-        row_number() over (order by key) as check_no
-    from raw_checks
-    group by key
+        row_number() over (order by shape, key) as check_no
+    from (
+        select 'audit' as shape, key, capture_id from raw_checks
+        union all
+        select 'idempotency' as shape, key, capture_id from raw_confirmations
+    )
+    group by shape, key
+),
+
+-- A document is parsed whole, in forty times its own memory at worst. What is longer than any restaurant's day, or looks like
+-- nothing but brackets, is not tried; no short one is worth the look.
+weighed as (
+    select
+        r.*,
+        case
+            when strlen(snapshot_data) > 16777216 then 'is longer than 16 MiB'
+            when strlen(snapshot_data) > 65536 and regexp_matches(snapshot_data, '(?:[\[{]\s*(?:"[^"\\]*"\s*:\s*)?){100}')
+                then 'is nested deeper than 100 levels'
+        end as snapshot_too_much,
+        case
+            when strlen(conflict_details) > 16777216 then 'is longer than 16 MiB'
+            when strlen(conflict_details) > 65536
+            and regexp_matches(conflict_details, '(?:[\[{]\s*(?:"[^"\\]*"\s*:\s*)?){100}')
+                then 'is nested deeper than 100 levels'
+        end as conflict_too_much
+    from raw_checks as r
 ),
 
 parsed as (
@@ -18,13 +43,17 @@ parsed as (
         r.booking_id,
         r.confirmed,
         r.checked_at,
-        r.snapshot_data,
-        r.conflict_details,
+        strlen(r.snapshot_data) as snapshot_bytes,
+        strlen(r.conflict_details) as conflict_bytes,
         -- What an older version of the kit did not ask for is not known; what is not there takes no room.
         if(r.snapshot_data is null, 0, try_cast(r.snapshot_stored_bytes as bigint))
             + if(r.conflict_details is null, 0, try_cast(r.conflict_stored_bytes as bigint)) as stored_bytes,
+        r.snapshot_too_much,
+        r.conflict_too_much,
+        if(r.snapshot_too_much is null, r.snapshot_data, null) as snapshot_data,
+        if(r.conflict_too_much is null, r.conflict_details, null) as conflict_details,
         try(from_json(
-            r.snapshot_data,
+            if(r.snapshot_too_much is null, r.snapshot_data, null),
             '{
                 "version": "VARCHAR", "rule": "VARCHAR", "request": "JSON", "scope": "JSON",
                 "capacities": [{
@@ -35,14 +64,17 @@ parsed as (
             }'
         )) as snapshot,
         try(from_json(
-            r.conflict_details,
+            if(r.conflict_too_much is null, r.conflict_details, null),
             '{
                 "sqlstate": "VARCHAR", "constraint": "VARCHAR", "message": "VARCHAR", "detail": "VARCHAR",
                 "attempted": ["JSON"]
             }'
         )) as conflict
-    from raw_checks as r
-    inner join newest using (key, capture_id)
+    from weighed as r
+    inner join newest
+        on newest.shape = 'audit'
+        and newest.key = r.key
+        and newest.capture_id = r.capture_id
 ),
 
 said as (
@@ -72,11 +104,13 @@ said as (
 select
     check_no,
     check_id,
+    'audit' as shape,
     capture_id,
     booking_id,
     confirmed,
     checked_at,
     case
+        when snapshot_too_much is not null then 'snapshot ' || snapshot_too_much
         when snapshot_data is null then null
         when types is null then 'snapshot is not JSON'
         when types[1] = 'NULL' then null
@@ -85,18 +119,20 @@ select
         when types[2] <> 'ARRAY' then 'allocations is not a list'
     end as snapshot_problem,
     case
+        when conflict_too_much is not null then 'conflict_details ' || conflict_too_much
         when conflict_details is null then null
         when conflict_type is null then 'conflict_details is not JSON'
         when conflict_type not in ('OBJECT', 'NULL') then 'conflict_details is not an object'
     end as conflict_problem,
-    coalesce(types[1] <> 'NULL', snapshot_data is not null) as has_snapshot,
+    coalesce(types[1] <> 'NULL', snapshot_bytes is not null) as has_snapshot,
     coalesce(len(snapshot.allocations), 0) as snapshot_allocations,
-    coalesce(strlen(snapshot_data), 0) as snapshot_bytes,
-    coalesce(strlen(conflict_details), 0) as conflict_bytes,
+    coalesce(snapshot_bytes, 0) as snapshot_bytes,
+    coalesce(conflict_bytes, 0) as conflict_bytes,
     stored_bytes,
     coalesce(request.restaurant_id, scope.restaurant_id) as restaurant_id,
     scope.restaurant_id as scope_restaurant_id,
     request.hold_id as hold_id,
+    null as idempotency_key,
     request.table_ids as table_ids,
     windows[1] as requested_text,
     windows[2] as scope_text,
@@ -111,4 +147,29 @@ select
         'window_text': windows[n + 2]
     }) as attempted
 from said
+
+union all by name
+
+select
+    newest.check_no,
+    r.key as check_id,
+    'idempotency' as shape,
+    r.capture_id,
+    r.booking_id,
+    'true' as confirmed,
+    r.created_at as checked_at,
+    false as has_snapshot,
+    0 as snapshot_allocations,
+    0 as snapshot_bytes,
+    0 as conflict_bytes,
+    r.restaurant_id,
+    r.hold_id,
+    r.idempotency_key,
+    from_json(r.table_ids, '["VARCHAR"]') as table_ids,
+    r.window_text as requested_text
+from raw_confirmations as r
+inner join newest
+    on newest.shape = 'idempotency'
+    and newest.key = r.key
+    and newest.capture_id = r.capture_id
 order by check_no

@@ -1,15 +1,10 @@
--- The newest version of every source row that was not missing when last looked for.
+-- The newest version of every source row that was not missing when last looked for, as far as it was read again.
 -- Grain: source row.
--- Parameters: relation, the name of the raw relation that held_versions shows.
+-- Parameters: none; held_versions shows the raw relation, standing which of its versions count, stage what was read.
 select v.* exclude (capture_id)
-from (
-    select *
-    from held_versions
-    qualify row_number() over (partition by key order by capture_id desc) = 1
-) as v
-left join vanished as gone
-    on gone.relation = $relation
-    and gone.key = v.key
-    and gone.capture_id > v.capture_id
-where gone.key is null
+from held_versions as v
+semi join standing as s
+    on s.key = v.key
+    and s.capture_id = v.capture_id
+where v.key in (select key from stage)
 order by v.key

@@ -2,6 +2,6 @@
 -- Grain: source row.
 -- Parameters: none.
 select key
-from held
-where key not in (select key from stage)
+from standing
+where key not in (select key from listed)
 order by key
