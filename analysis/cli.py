@@ -249,9 +249,6 @@ def _cache(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(figures)
         return
-    if not figures["lookups"]:
-        print("No checks in this store: there is no hit rate to give.")
-        return
     print("\n".join(report.cache(figures)))
 
 

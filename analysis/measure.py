@@ -66,8 +66,9 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
     """Return the object that ``forensics cache --json`` prints.
 
     ``hits`` and ``hit_rate`` are those of a cache without expiry, the ceiling of ``ttl_curve``; the rate is null when
-    there are no lookups. ``clairvoyant`` counts the hits of a cache that also knew when its answer no longer held. TTLs are
-    in seconds, days are UTC.
+    there are no lookups. ``unseen`` is what the idempotency shape tells instead, whose hits leave no row: successes recorded,
+    confirmations logged, and those of them that were computed again for a key that had been answered. ``clairvoyant`` counts
+    the hits of a cache that also knew when its answer no longer held. TTLs are in seconds, days are UTC.
     """
     [found] = query.rows(con, "measure/ceilings")
     curve = ttl_curve(con, ttls_s)
@@ -82,6 +83,7 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
         "ttl_curve_by_booking": ttl_curve(con, ttls_s, key="booking").to_dicts(),
         "best_ttl": best_ttl(con, curve),
         "uniqueness": uniqueness(con),
+        "unseen": query.rows(con, "measure/unseen")[0],
     }
 
 
@@ -387,7 +389,7 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
         f"lookup_no, booking_no, {key}_no as key_no, epoch_us(checked_at) as instant, "
         "if(failed, -1, (recorded_verdict = 'confirmed')::int)::tinyint as answer"
     )
-    read = con.table("lookups").select(columns).order("key_no, lookup_no").fetchnumpy()
+    read = con.table("lookups").filter("shape = 'audit'").select(columns).order("key_no, lookup_no").fetchnumpy()
     return _Lookups(*(np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")))
 
 

@@ -76,7 +76,17 @@ def causes(changed: pl.DataFrame) -> str:
 
 def cache(figures: dict[str, Any]) -> list[str]:
     """Tell what a cache would save, line by line."""
-    lookups, unique, best = figures["lookups"], figures["uniqueness"], figures["best_ttl"]
+    lookups, unique, best, unseen = (figures[name] for name in ("lookups", "uniqueness", "best_ttl", "unseen"))
+    told = []
+    if unseen["recorded"]:
+        told = [
+            f"{unseen['recorded']:,} successes are recorded in the idempotency shape: an answer from its cache leaves no row, "
+            "so that no hit rate follows.",
+            f"Its logs tell of {unseen['logged']:,} confirmations that were computed, {unseen['computed_again']:,} of them "
+            "for a key that had been answered before.",
+        ]
+    if not lookups:
+        return told or ["No checks in this store: there is no hit rate to give."]
     curve = pl.DataFrame(figures["ttl_curve"]).select(
         "policy",
         "ttl_s",
@@ -86,6 +96,7 @@ def cache(figures: dict[str, Any]) -> list[str]:
         stale_share=pl.when(pl.col("hits") > 0).then(pl.format("{} %", (100 * pl.col("stale_hits") / pl.col("hits")).round(1))),
     )
     lines = [
+        *told,
         f"{figures['hits']:,} of {lookups:,} lookups ({_percent(figures['hits'], lookups)}) ask again for what their booking "
         f"asked before: {figures['retries']:,} retries within a minute,",
         f"{figures['rechecks']:,} re-checks. Inferred: every check was computed, none was answered from a cache.",

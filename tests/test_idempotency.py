@@ -9,7 +9,7 @@ import pytest
 from conftest import ANCHOR
 
 import analysis
-from analysis import capture, case, cli, lab, query, reconstruct
+from analysis import capture, case, cli, lab, measure, query, reconstruct
 
 NEW_YORK = "America/New_York"
 MEAL = '["2025-12-20 18:00:00+00","2025-12-20 19:30:00+00")'
@@ -296,3 +296,26 @@ def test_the_summary_of_a_capture_says_what_is_not_there_and_what_is_left_over(
     assert ask(store, "select count(*) from vanished") == [(0,)]
     with closing(analysis.open_store(store)) as con:
         assert analysis.verify(con) == []
+
+
+def test_no_hit_rate_is_claimed_and_what_was_computed_is_counted(
+    house: House, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second confirmation under one key is computed again, and overwrites; one under a key of its own is another row."""
+    house.book(1, 1)
+    house.hold(1, 1)
+    house.confirm(1)
+    house.book(2, 2)
+    capture.pull(house.dsn, store, analysis.derive)
+    with closing(analysis.open_store(store)) as con:
+        figures = measure.cache(con)
+        [(logged, again)] = con.execute(
+            "select count(distinct key), count(distinct key) - count(distinct booking_id) from logged where event = 'confirmed'"
+        ).fetchall()
+    assert (figures["lookups"], figures["hits"], figures["hit_rate"], figures["best_ttl"]) == (0, 0, None, None)
+    assert figures["unseen"] == {"recorded": 2, "logged": logged, "computed_again": again}
+    assert again == 1
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["cache", "--store", str(store)])
+    assert stop.value.code == 0
+    assert "no hit rate follows" in capsys.readouterr().out

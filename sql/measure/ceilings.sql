@@ -8,6 +8,7 @@ with answered as (
         recorded_verdict,
         lag(if(failed, null, recorded_verdict) ignore nulls) over (partition by request_no order by lookup_no) as answer
     from lookups
+    where shape = 'audit'
 )
 
 select

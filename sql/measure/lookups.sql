@@ -1,10 +1,12 @@
 -- Every check as a lookup in a cache of verdicts, in the order of time, with what was asked before it. A request is a booking
--- with the tables and the window it asks for: another table or time is another question.
+-- with the tables and the window it asks for: another table or time is another question. In the idempotency shape only what was
+-- computed leaves a row: such lookups have no rate.
 -- Grain: check.
 -- Parameters: none.
 with numbered as (
     select
         c.check_id,
+        c.shape,
         c.booking_id,
         c.restaurant_id,
         c.checked_at,
