@@ -382,7 +382,7 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
 def _gaps(lookups: _Lookups) -> NDArray[np.int64]:
     """Return the microseconds since the lookup of the same key before, for the first of a key since the first of all."""
     asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
-    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(asked["at"].min())).to_series().to_numpy()
+    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(pl.col("at").min())).to_series().to_numpy()
 
 
 def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
