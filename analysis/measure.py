@@ -450,7 +450,7 @@ def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], 
 def _microseconds(ttl_s: float) -> int:
     if not ttl_s >= 0:
         raise ForensicsError("a TTL is a number of seconds from 0 up")
-    return _FOREVER if ttl_s * 1e6 >= _FOREVER else math.floor(ttl_s * 1_000_000)
+    return _FOREVER if ttl_s * 1e6 >= _FOREVER else round(ttl_s * 1_000_000)
 
 
 @contextmanager
