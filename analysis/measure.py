@@ -88,8 +88,8 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
 def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, *, key: Key = "request") -> pl.DataFrame:
     """Return hits and stale hits for each TTL under both policies, all played in one pass over the lookups.
 
-    Columns: ``policy, ttl_s, lookups, hits, stale_hits, hits_high``. The true number of hits, that of a record which goes
-    further back, lies between ``hits`` and ``hits_high``.
+    Columns: ``policy, ttl_s, lookups, hits, stale_hits, hits_low, hits_high``. The true number of hits, that of a record which
+    goes further back, lies between the last two; ``hits_low`` is ``hits`` without undecided ones where a use keeps no answer.
     """
     limits = [_microseconds(ttl) for ttl in sorted(ttls_s)]
     forever = [_FOREVER] * len(limits)
@@ -102,10 +102,12 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, 
         counted = dict(zip(plays, pool.map(lambda play: _count(lookups, *points[play[0]], warm=play[1]), plays), strict=True))
     curve = []
     for policy in POLICIES:
+        cold = counted[policy, False]
+        low = cold.answered if policy == "last_write" else cold.hits
         high = counted[policy, True].answered + np.searchsorted(failed, limits, side="right")
-        for ttl_s, *counts in zip(sorted(ttls_s), *counted[policy, False][:2], high, strict=True):
+        for ttl_s, *counts in zip(sorted(ttls_s), cold.hits, cold.stale, low, high, strict=True):
             curve.append((policy, float(ttl_s), len(lookups.keys), *map(int, counts)))
-    columns = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_high"), pl.Int64)
+    columns = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_low", "hits_high"), pl.Int64)
     return pl.DataFrame(curve, schema={"policy": pl.String, "ttl_s": pl.Float64, **columns}, orient="row")
 
 
