@@ -303,7 +303,8 @@ def retention_by_days(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """Return the same figures for every retention from 0 days to the whole span of the evidence, up to ``as_of``."""
     today = query.frame(con, "measure/retention_by_days", days=[0], basis="check", refusals=1)["as_of"].first()
     [(span,)] = con.execute(
-        "select greatest(coalesce(date_diff('day', min(checked_at), $today::timestamptz), 0), 0) + 1 from checks", {"today": today}
+        "select greatest(coalesce(date_diff('day', min(checked_at), $today::timestamptz), 0), 0) + 1 from checks",
+        {"today": today},
     ).fetchall()
     return query.frame(con, "measure/retention_by_days", days=list(range(span + 1)), basis="check", refusals=1)
 
