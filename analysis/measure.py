@@ -69,6 +69,8 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
     there are no lookups. ``clairvoyant`` counts the hits of a cache that also knew when its answer no longer held. TTLs are
     in seconds, days are UTC.
     """
+    if math.inf in ttls_s:
+        raise ForensicsError("a TTL is a number of seconds from 0 up; without one, hits and hit_rate say it")
     [found] = query.rows(con, "measure/ceilings")
     curve = ttl_curve(con, ttls_s)
     return {
