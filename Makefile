@@ -50,9 +50,10 @@ test: $(READY)
 oracle: $(READY)
 	FORENSICS_ORACLE_CASES=12500 $(BIN)/pytest tests/test_oracle.py
 
-# The long campaign of test_custody: a hundred captures killed while a writer works on.
+# The long campaigns: a hundred captures killed while a writer works on, two hundred histories cut at random.
 soak: $(READY)
 	FORENSICS_KILLS=100 $(BIN)/pytest tests/test_custody.py -k killed
+	FORENSICS_CUTS=200 $(BIN)/pytest tests/test_measure.py -k cut
 
 # A new sample from a new lab, and the notebooks' outputs on it. Both are committed.
 sample: $(READY)

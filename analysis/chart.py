@@ -89,7 +89,9 @@ def outcomes_by(frame: pl.DataFrame, what: str, *, ttl_s: float = math.inf) -> a
         "error": pl.col("errors"),
     }
     colours = [BLUE, "#8CC4E8", ORANGE, "#D9D9D9", "#A6A6A6", "black"]
-    frame = frame.with_columns(label=pl.format("{}  ({})", "label", "lookups"))
+    # No SVG may hold a control character; what draws it ends the process over one.
+    printable = pl.col("label").str.replace_all(r"\p{C}", "\N{REPLACEMENT CHARACTER}")
+    frame = frame.with_columns(label=pl.format("{}  ({})", printable, "lookups"))
     tidy = frame.select("label", "lookups", **told).unpivot(
         index=["label", "lookups"], variable_name="outcome", value_name="count"
     )

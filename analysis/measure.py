@@ -70,6 +70,8 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
     confirmations logged, and those of them that were computed again for a key that had been answered. ``clairvoyant`` counts
     the hits of a cache that also knew when its answer no longer held. TTLs are in seconds, days are UTC.
     """
+    if math.inf in ttls_s:
+        raise ForensicsError("a TTL is a number of seconds from 0 up; without one, hits and hit_rate say it")
     [found] = query.rows(con, "measure/ceilings")
     curve = ttl_curve(con, ttls_s)
     return {
@@ -90,8 +92,8 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
 def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, *, key: Key = "request") -> pl.DataFrame:
     """Return hits and stale hits for each TTL under both policies, all played in one pass over the lookups.
 
-    Columns: ``policy, ttl_s, lookups, hits, stale_hits, hits_high``. The true number of hits, that of a record which goes
-    further back, lies between ``hits`` and ``hits_high``.
+    Columns: ``policy, ttl_s, lookups, hits, stale_hits, hits_low, hits_high``. The true number of hits, that of a record which
+    goes further back, lies between the last two; ``hits_low`` is ``hits`` without undecided ones where a use keeps no answer.
     """
     limits = [_microseconds(ttl) for ttl in sorted(ttls_s)]
     forever = [_FOREVER] * len(limits)
@@ -104,10 +106,12 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, 
         counted = dict(zip(plays, pool.map(lambda play: _count(lookups, *points[play[0]], warm=play[1]), plays), strict=True))
     curve = []
     for policy in POLICIES:
+        cold = counted[policy, False]
+        low = cold.answered if policy == "last_write" else cold.hits
         high = counted[policy, True].answered + np.searchsorted(failed, limits, side="right")
-        for ttl_s, *counts in zip(sorted(ttls_s), *counted[policy, False][:2], high, strict=True):
+        for ttl_s, *counts in zip(sorted(ttls_s), cold.hits, cold.stale, low, high, strict=True):
             curve.append((policy, float(ttl_s), len(lookups.keys), *map(int, counts)))
-    columns = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_high"), pl.Int64)
+    columns = dict.fromkeys(("lookups", "hits", "stale_hits", "hits_low", "hits_high"), pl.Int64)
     return pl.DataFrame(curve, schema={"policy": pl.String, "ttl_s": pl.Float64, **columns}, orient="row")
 
 
@@ -312,8 +316,12 @@ _RETENTION = (
 
 
 def retention_by_days(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Return the same figures for every retention from 0 days to the whole span of the evidence."""
-    [(span,)] = con.execute("select coalesce(date_diff('day', min(checked_at), max(checked_at)), 0) + 1 from checks").fetchall()
+    """Return the same figures for every retention from 0 days to the whole span of the evidence, up to ``as_of``."""
+    today = query.frame(con, "measure/retention_by_days", days=[0], basis="check", refusals=1)["as_of"].first()
+    [(span,)] = con.execute(
+        "select greatest(coalesce(date_diff('day', min(checked_at), $today::timestamptz), 0), 0) + 1 from checks",
+        {"today": today},
+    ).fetchall()
     return query.frame(con, "measure/retention_by_days", days=list(range(span + 1)), basis="check", refusals=1)
 
 
@@ -396,7 +404,7 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
 def _gaps(lookups: _Lookups) -> NDArray[np.int64]:
     """Return the microseconds since the lookup of the same key before, for the first of a key since the first of all."""
     asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
-    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(asked["at"].min())).to_series().to_numpy()
+    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(pl.col("at").min())).to_series().to_numpy()
 
 
 def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
@@ -464,7 +472,7 @@ def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], 
 def _microseconds(ttl_s: float) -> int:
     if not ttl_s >= 0:
         raise ForensicsError("a TTL is a number of seconds from 0 up")
-    return _FOREVER if ttl_s * 1e6 >= _FOREVER else math.floor(ttl_s * 1_000_000)
+    return _FOREVER if ttl_s * 1e6 >= _FOREVER else round(ttl_s * 1_000_000)
 
 
 @contextmanager

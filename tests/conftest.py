@@ -98,3 +98,10 @@ def evidence(lab_store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a read-only connection to the store captured from the lab."""
     with closing(analysis.open_store(lab_store)) as con:
         yield con
+
+
+@pytest.fixture(scope="session")
+def sample() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield the committed sample, derived in memory; read it only."""
+    with closing(analysis.open_store(Path(__file__).parent.parent / "data" / "sample")) as con:
+        yield con

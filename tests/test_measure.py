@@ -1,235 +1,354 @@
-"""Rates: a cache replayed event by event, retention by brute force over the raw text."""
+"""Hit rates: a cache replayed event by event, every cut of a history, and the charts' figures by brute force.
 
-import json
+The simulation below is written from the words of ``measure.DEFINITIONS`` and shares nothing with the code it judges. What a
+retention costs is in test_keeping.
+"""
+
+import os
+import random
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from math import inf
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import duckdb
+import libcachesim
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from story import planted
 
 from analysis import measure
 from analysis.measure import POLICIES
-from analysis.model import ForensicsError
 
+CUTS = int(os.environ.get("FORENSICS_CUTS", "20"))
 START = datetime(2025, 11, 15, tzinfo=UTC)
-# A lookup: seconds after the start, which key, which verdict.
-Lookup = tuple[float, str, bool]
+HOUR, DAY = 3600.0, 86400.0
+KEYS: tuple[measure.Key, ...] = ("request", "booking")
+
+# A lookup: seconds after the start; what is asked, the booking and in small letters which of its requests; what the check came
+# to: confirmed, refused, or failed.
+Lookup = tuple[float, str, str]
+CONFIRMED, REFUSED, FAILED = "yes", "no", "failed"
 
 
-def looked_up(lookups: Iterable[Lookup]) -> duckdb.DuckDBPyConnection:
-    """Make a store that knows nothing but the checks behind these lookups; the key is the booking."""
+def looked_up(lookups: Iterable[Lookup], **columns: Any) -> duckdb.DuckDBPyConnection:
+    """Make a store that knows nothing but restaurant R in London and the checks behind these lookups.
+
+    A column is one value for all checks.
+    """
     rows = [
         {
             "check_id": str(number),
-            "booking_id": key,
+            "booking_id": asked[0],
             "restaurant_id": "R",
             "checked_at": START + timedelta(seconds=at),
-            "recorded_verdict": "confirmed" if verdict else "refused",
-            "table_ids": ["T"],
+            "recorded_verdict": "confirmed" if verdict == CONFIRMED else "refused",
+            "sqlstate": {CONFIRMED: None, REFUSED: "23P01", FAILED: "40P01"}[verdict],
+            "table_ids": [asked[1:]],
             "requested_window": "empty",
+            "requested_lower": None,
         }
-        for number, (at, key, verdict) in enumerate(lookups, 1)
+        | columns
+        for number, (at, asked, verdict) in enumerate(lookups, 1)
     ]
-    schema: dict[str, Any] = {
-        **dict.fromkeys(("check_id", "booking_id", "restaurant_id", "recorded_verdict", "requested_window"), pl.String),
-        "checked_at": pl.Datetime("us", "UTC"),
-        "table_ids": pl.List(pl.String),
-    }
+    texts = ("check_id", "booking_id", "restaurant_id", "recorded_verdict", "sqlstate", "requested_window")
+    instants = ("checked_at", "requested_lower")
+    schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys(instants, pl.Datetime("us", "UTC"))
     con = duckdb.connect()
     con.execute("set TimeZone = 'UTC'")
-    con.register("rows", pl.DataFrame(rows, schema=schema))
+    con.register("rows", pl.DataFrame(rows, schema={**schema, "table_ids": pl.List(pl.String)}))
     con.execute("create table checks as from rows")
+    con.execute("create table restaurants (restaurant_id varchar, name varchar, timezone varchar)")
+    con.execute("insert into restaurants values ('R', 'The Anchor', 'Europe/London'), ('X', 'Nowhere', 'Mars/Olympus')")
     measure.run(con)
     return con
 
 
-def curve(lookups: Iterable[Lookup], ttls_s: Sequence[float], policy: str = "last_write") -> list[tuple[int, int]]:
-    """Return hits and stale hits for each TTL."""
-    with closing(looked_up(lookups)) as con:
-        found = measure.ttl_curve(con, ttls_s).filter(policy=policy).sort("ttl_s")
-    return list(zip(found["hits"], found["stale_hits"], strict=True))
+def of_store(con: duckdb.DuckDBPyConnection) -> list[Lookup]:
+    """Return what a store looked up, requests told apart by number."""
+    rows = con.execute(
+        "select epoch_us(checked_at) / 1e6, booking_no, request_no, failed, recorded_verdict from lookups order by lookup_no"
+    ).fetchall()
+    verdicts = {"confirmed": CONFIRMED, "refused": REFUSED}
+    return [(at, f"{booking}/{request}", FAILED if failed else verdicts[said]) for at, booking, request, failed, said in rows]
 
 
-def simulate(lookups: Iterable[Lookup], ttl_s: float, policy: str) -> tuple[int, int]:
-    """Play one lookup after the other, of all keys, against a dictionary whose entries expire."""
-    cache: dict[str, tuple[float, bool]] = {}
-    hits = stale_hits = 0
-    for at, key, verdict in sorted(lookups, key=lambda lookup: lookup[0]):
-        expired = [k for k, (touched, _) in cache.items() if at - touched > ttl_s]
-        for k in expired:
-            del cache[k]
-        if key in cache:
-            touched, answer = cache[key]
-            hits += 1
-            stale_hits += answer != verdict
-            cache[key] = (at if policy == "last_use" else touched, answer)
+class Came(NamedTuple):
+    """How one lookup came out."""
+
+    outcome: str
+    age_s: float | None = None
+
+    @property
+    def hit(self) -> bool:
+        return self.age_s is not None
+
+
+def booking_of(asked: str) -> str:
+    return asked.partition("/")[0] if "/" in asked else asked[0]
+
+
+def simulate(
+    lookups: Iterable[Lookup], ttl_s: float = inf, policy: str = "last_write", *, key: str = "request", days: float = inf
+) -> list[Came]:
+    """Play one lookup after the other against a dictionary whose entries expire, and are purged so many days after a write."""
+    kept: dict[str, dict[str, Any]] = {}
+    kept_once, booked = set(), set()
+    came = []
+    for at, asked, verdict in sorted(lookups, key=lambda lookup: lookup[0]):
+        place = booking_of(asked) if key == "booking" else asked
+        entry = kept.get(place)
+        if entry and (
+            _us(at - entry["written" if policy == "last_write" else "touched"]) > _us(ttl_s)
+            or _us(at - entry["written"]) > _us(days * DAY)
+        ):
+            del kept[place]
+            entry = None
+        if entry:
+            entry["touched"] = at
+            kind = "undecided" if verdict == FAILED else "safe" if entry["answer"] == verdict else "stale"
+            came.append(Came(f"{kind} hit", at - entry["written"]))
         else:
-            cache[key] = (at, verdict)
-    return hits, stale_hits
+            first = booking_of(asked) not in booked
+            came.append(
+                Came(
+                    "error"
+                    if verdict == FAILED
+                    else "first check"
+                    if first
+                    else "expired miss"
+                    if place in kept_once
+                    else "cold miss"
+                )
+            )
+            if verdict != FAILED:
+                kept[place] = {"written": at, "touched": at, "answer": verdict}
+                kept_once.add(place)
+        booked.add(booking_of(asked))
+    return came
 
 
-# Few keys and round times, so that repeats, ties and gaps of exactly a TTL are common.
-LOOKUPS = st.lists(st.tuples(st.integers(0, 40).map(float), st.sampled_from("ABC"), st.booleans()), max_size=30)
-TTLS = st.lists(st.integers(0, 45).map(float), min_size=1, max_size=4, unique=True)
+def _us(seconds: float) -> float:
+    return seconds if seconds == inf else round(seconds * 1e6)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-@settings(max_examples=60, deadline=None)
-@given(lookups=LOOKUPS, ttls_s=TTLS)
-def test_hits_are_those_of_a_cache_played_event_by_event(policy: str, lookups: list[Lookup], ttls_s: list[float]) -> None:
-    assert curve(lookups, ttls_s, policy) == [simulate(lookups, ttl, policy) for ttl in sorted(ttls_s)]
+def hits(came: Iterable[Came]) -> int:
+    return sum(one.hit for one in came)
 
 
-@settings(max_examples=40, deadline=None)
-@given(lookups=LOOKUPS)
-def test_a_longer_ttl_from_last_use_never_loses_a_hit(lookups: list[Lookup]) -> None:
-    hits = [hit for hit, _ in curve(lookups, range(0, 45, 3), "last_use")]
-    assert hits == sorted(hits)
-    assert all(stale <= hit for hit, stale in curve(lookups, range(0, 45, 3), "last_use"))
+def counted(came: Iterable[Came]) -> tuple[int, int]:
+    """Return hits and stale hits."""
+    came = list(came)
+    return hits(came), sum(one.outcome == "stale hit" for one in came)
 
 
-def test_the_gaps_alone_do_not_tell_what_a_cache_answers() -> None:
-    """Both have the gaps 8 and 8: from last write, the answer of minute 0 has expired at minute 16."""
-    lookups = [(0.0, "A", True), (8.0, "A", True), (16.0, "A", True)]
-    gaps = [8, 8]
-    assert sum(gap <= 10 for gap in gaps) == 2
-    assert curve(lookups, [10], "last_use") == [(2, 0)]
-    assert curve(lookups, [10], "last_write") == [(1, 0)]
+def curve(
+    con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float], key: measure.Key = "request"
+) -> dict[tuple[str, float], tuple[int, int]]:
+    """Return hits and stale hits by policy and TTL."""
+    rows = measure.ttl_curve(con, ttls_s, key=key).to_dicts()
+    return {(row["policy"], row["ttl_s"]): (row["hits"], row["stale_hits"]) for row in rows}
+
+
+def out(con: duckdb.DuckDBPyConnection, ttl_s: float = inf, policy: measure.Policy = "last_write") -> list[Came]:
+    """Return how every lookup came out."""
+    frame = measure.outcomes(con, ttl_s, policy).sort("lookup_no")
+    assert frame["hit"].to_list() == frame["age_s"].is_not_null().to_list()
+    return [Came(outcome, age_s) for outcome, age_s in frame.select("outcome", "age_s").iter_rows()]
+
+
+# Few keys and round times, so that repeats, ties and gaps of exactly a TTL are common; six hours, so that some are purged.
+VERDICTS = st.sampled_from([CONFIRMED, CONFIRMED, REFUSED, FAILED])
+LOOKUPS = st.lists(
+    st.tuples(st.integers(0, 40).map(lambda n: n * 6.0 * HOUR), st.sampled_from(["Aa", "Ab", "Ba"]), VERDICTS), max_size=30
+)
+TTLS = st.lists(st.integers(0, 45).map(lambda n: n * 6.0 * HOUR) | st.just(inf), min_size=1, max_size=4, unique=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(lookups=LOOKUPS, ttls_s=TTLS, days=st.integers(0, 8))
+def test_hits_are_those_of_a_cache_played_event_by_event(lookups: list[Lookup], ttls_s: list[float], days: int) -> None:
+    every = [(policy, ttl) for policy in POLICIES for ttl in sorted(ttls_s)]
+    with closing(looked_up(lookups)) as con:
+        for key in KEYS:
+            assert curve(con, ttls_s, key) == {(p, ttl): counted(simulate(lookups, ttl, p, key=key)) for p, ttl in every}
+        for policy, ttl in every:
+            assert out(con, ttl, policy) == simulate(lookups, ttl, policy)
+        purged = measure.ttl_by_retention(con, ttls_s, [days]).to_dicts()
+    assert [(row["policy"], row["ttl_s"], row["days"], row["hits"], row["stale_hits"]) for row in purged] == [
+        (policy, ttl, days, *counted(simulate(lookups, ttl, policy, days=days))) for policy, ttl in every
+    ]
+
+
+@pytest.mark.parametrize("store", ["evidence", "sample"])
+def test_real_stores_agree_with_the_simulation(store: str, request: pytest.FixtureRequest) -> None:
+    con = request.getfixturevalue(store)
+    lookups = of_store(con)
+    every = [(policy, ttl) for policy in POLICIES for ttl in (60.0, 900.0, 86400.0, inf)]
+    for key in KEYS:
+        found = curve(con, [60, 900, 86400, inf], key)
+        assert found == {(p, ttl): counted(simulate(lookups, ttl, p, key=key)) for p, ttl in every}
+        assert found["last_write", inf] == found["last_use", inf] > found["last_write", 900]
+    for policy, ttl in every:
+        came = simulate(lookups, ttl, policy)
+        found_by_one = out(con, ttl, policy)
+        assert [one.outcome for one in found_by_one] == [one.outcome for one in came]
+        assert [one.age_s for one in found_by_one] == pytest.approx([one.age_s for one in came], abs=1e-6)
+    for row in measure.ttl_by_retention(con, [900, 30 * DAY], [1, 7, 30]).to_dicts():
+        came = simulate(lookups, row["ttl_s"], row["policy"], days=row["days"])
+        assert (row["lookups"], row["hits"], row["stale_hits"]) == (len(lookups), *counted(came))
 
 
 EDGES: dict[str, tuple[list[Lookup], float, tuple[int, int], tuple[int, int]]] = {
     "nothing": ([], 10, (0, 0), (0, 0)),
-    "one": ([(0, "A", True)], 10, (0, 0), (0, 0)),
-    "exactly as old as the TTL": ([(0, "A", True), (10, "A", True)], 10, (1, 0), (1, 0)),
-    "a microsecond older": ([(0, "A", True), (10.000001, "A", True)], 10, (0, 0), (0, 0)),
-    "TTL 0, same instant": ([(5, "A", True), (5, "A", True)], 0, (1, 0), (1, 0)),
-    "TTL 0, later": ([(5, "A", True), (5.000001, "A", True)], 0, (0, 0), (0, 0)),
-    "another key": ([(0, "A", True), (1, "B", True)], 10, (0, 0), (0, 0)),
-    "another verdict": ([(0, "A", True), (1, "A", False)], 10, (1, 1), (1, 1)),
-    "the cached answer stays": ([(0, "A", True), (1, "A", False), (2, "A", False), (3, "A", True)], 10, (3, 2), (3, 2)),
-    "refreshed by use": ([(0, "A", True), (9, "A", True), (18, "A", False), (27, "A", False)], 10, (2, 0), (3, 2)),
+    "one": ([(0, "A", "yes")], 10, (0, 0), (0, 0)),
+    "exactly as old as the TTL": ([(0, "A", "yes"), (10, "A", "yes")], 10, (1, 0), (1, 0)),
+    "a microsecond older": ([(0, "A", "yes"), (10.000001, "A", "yes")], 10, (0, 0), (0, 0)),
+    "exactly as old, in milliseconds": ([(0, "A", "yes"), (1.001, "A", "yes")], 1.001, (1, 0), (1, 0)),
+    "TTL 0, same instant": ([(5, "A", "yes"), (5, "A", "yes")], 0, (1, 0), (1, 0)),
+    "TTL 0, later": ([(5, "A", "yes"), (5.000001, "A", "yes")], 0, (0, 0), (0, 0)),
+    "another key": ([(0, "A", "yes"), (1, "B", "yes")], 10, (0, 0), (0, 0)),
+    "another request of the booking": ([(0, "Aa", "yes"), (1, "Ab", "yes")], 10, (0, 0), (0, 0)),
+    "another verdict": ([(0, "A", "yes"), (1, "A", "no")], 10, (1, 1), (1, 1)),
+    "the cached answer stays": ([(0, "A", "yes"), (1, "A", "no"), (2, "A", "no"), (3, "A", "yes")], 10, (3, 2), (3, 2)),
+    "refreshed by use": ([(0, "A", "yes"), (9, "A", "yes"), (18, "A", "no"), (27, "A", "no")], 10, (2, 0), (3, 2)),
+    "a failure leaves no answer": ([(0, "A", "failed"), (1, "A", "yes")], 10, (0, 0), (0, 0)),
+    "a failure that would have been answered": ([(0, "A", "yes"), (1, "A", "failed")], 10, (1, 0), (1, 0)),
+    "a failure that is answered is a use": ([(0, "A", "yes"), (9, "A", "failed"), (18, "A", "yes")], 10, (1, 0), (2, 0)),
+    "a failure keeps what it finds": ([(0, "A", "yes"), (5, "A", "failed"), (9, "A", "no")], 10, (2, 1), (2, 1)),
 }
 
 
 @pytest.mark.parametrize(("lookups", "ttl_s", "last_write", "last_use"), EDGES.values(), ids=EDGES)
 def test_edges(lookups: list[Lookup], ttl_s: float, last_write: tuple[int, int], last_use: tuple[int, int]) -> None:
-    assert curve(lookups, [ttl_s], "last_write") == [last_write] == [simulate(lookups, ttl_s, "last_write")]
-    assert curve(lookups, [ttl_s], "last_use") == [last_use] == [simulate(lookups, ttl_s, "last_use")]
-
-
-def test_every_lookup_is_in_the_denominator() -> None:
-    lookups = [(0.0, "A", True), (86400.0, "A", True), (86401.0, "A", False), (86402.0, "B", True)]
     with closing(looked_up(lookups)) as con:
-        figures = measure.cache(con, [10])
-    assert (figures["lookups"], figures["hits"], figures["hit_rate"], figures["observed"]) == (4, 2, 0.5, False)
-    assert figures["by_day"] == [
-        {"day": "2025-11-15", "lookups": 1, "hits": 0, "hit_rate": 0.0},
-        {"day": "2025-11-16", "lookups": 3, "hits": 2, "hit_rate": 2 / 3},
-    ]
-    assert figures["ttl_curve"] == [
-        {"policy": policy, "ttl_s": 10.0, "lookups": 4, "hits": 1, "stale_hits": 1} for policy in ("last_write", "last_use")
-    ]
+        assert curve(con, [ttl_s]) == {("last_write", ttl_s): last_write, ("last_use", ttl_s): last_use}
+    assert counted(simulate(lookups, ttl_s, "last_write")) == last_write
+    assert counted(simulate(lookups, ttl_s, "last_use")) == last_use
 
 
-def test_another_window_or_table_is_another_question(evidence: duckdb.DuckDBPyConnection) -> None:
-    """The gap of a lookup goes back to the newest earlier check of the same booking, tables and window."""
-    rows = evidence.execute(
-        "select check_id, booking_id, list_sort(table_ids)::varchar, requested_window, epoch_us(checked_at) from checks "
-        "order by checked_at, check_id::int"
-    ).fetchall()
-    seen: dict[tuple[str, ...], int] = {}
-    expected = {}
-    for check_id, *key, at in rows:
-        expected[check_id] = None if tuple(key) not in seen else (at - seen[tuple(key)]) / 1e6
-        seen[tuple(key)] = at
-    found = dict(evidence.execute("select check_id, gap_s from lookups").fetchall())
-    assert found == pytest.approx(expected)
-    assert sum(gap is not None for gap in found.values()) > 100
+def by_gaps(lookups: Iterable[Lookup], ttl_s: float) -> int:
+    """Count the gaps between lookups of one key that are no longer than a TTL: a histogram of gaps, read at one point."""
+    times: dict[str, list[float]] = {}
+    for at, asked, _ in sorted(lookups):
+        times.setdefault(asked, []).append(at)
+    return sum(b - a <= ttl_s for key in times.values() for a, b in pairwise(key))
 
 
-@pytest.mark.parametrize("policy", POLICIES)
-def test_the_lab_agrees_with_the_simulation(evidence: duckdb.DuckDBPyConnection, policy: str) -> None:
-    rows = evidence.execute(
-        "select epoch_us(checked_at) / 1e6, lookup_key, recorded_verdict = 'confirmed' from lookups "
-        "order by checked_at, check_id::int"
-    ).fetchall()
-    found = measure.ttl_curve(evidence, [60, 900, 86400]).filter(policy=policy)
-    expected = [simulate(rows, ttl, policy) for ttl in (60, 900, 86400)]
-    assert list(zip(found["hits"], found["stale_hits"], strict=True)) == expected
-    assert expected[-1][1] > 0
+def test_a_histogram_of_gaps_would_be_caught(sample: duckdb.DuckDBPyConnection) -> None:
+    """From last use it tells the truth. From last write the answer of second 0 has expired at second 16, whatever the gaps."""
+    lookups: list[Lookup] = [(0, "A", "yes"), (8, "A", "yes"), (16, "A", "yes")]
+    for asked, ttl_s in ((lookups, 10.0), ([one for one in of_store(sample) if one[2] != FAILED], 86400.0)):
+        found = {policy: hits(simulate(asked, ttl_s, policy)) for policy in POLICIES}
+        assert found["last_write"] < by_gaps(asked, ttl_s) == found["last_use"]
+    assert by_gaps(lookups, 10) == 2 == hits(simulate(lookups, 10, "last_use")) == 1 + hits(simulate(lookups, 10))
 
 
-@pytest.mark.parametrize("ttl_s", [-1.0, -1e-6, float("nan"), float("inf")])
-def test_a_ttl_that_is_no_span_is_refused(ttl_s: float) -> None:
-    with closing(looked_up([])) as con, pytest.raises(ForensicsError, match="from 0 up"):
-        measure.ttl_curve(con, [60, ttl_s])
+def lru(keys: Iterable[str]) -> int:
+    """Count the hits of libcachesim's LRU that holds everything."""
+    numbers: dict[str, int] = {}
+    cache = libcachesim.LRU(cache_size=1 << 40)
+    return sum(cache.get(libcachesim.Request(obj_id=numbers.setdefault(key, len(numbers)), obj_size=1)) for key in keys)
 
 
-@pytest.mark.parametrize("days", [-1, 100_001, 10**12])
-def test_a_retention_that_is_no_span_is_refused(evidence: duckdb.DuckDBPyConnection, days: int) -> None:
-    with pytest.raises(ForensicsError, match="from 0 to 100000"):
-        measure.retention(evidence, days)
+@settings(max_examples=30, deadline=None)
+@given(keys=st.lists(st.integers(0, 30).map(str), max_size=200))
+def test_without_a_ttl_hits_are_those_of_an_unbounded_lru(keys: list[str]) -> None:
+    with closing(looked_up((n, f"A{key}", CONFIRMED) for n, key in enumerate(keys))) as con:
+        assert set(curve(con, [inf]).values()) == {(lru(keys), 0)}
 
 
-def test_an_empty_store_has_figures_of_zero_and_no_rate() -> None:
-    with closing(planted()) as con:
-        figures = measure.cache(con)
-        assert (figures["lookups"], figures["hits"], figures["hit_rate"], figures["by_day"]) == (0, 0, None, [])
-        assert {(row["lookups"], row["hits"], row["stale_hits"]) for row in figures["ttl_curve"]} == {(0, 0, 0)}
-        kept = measure.retention(con, 30)
-        assert kept.pop("days") == 30
-        assert set(kept.values()) == {0}
-        assert measure.retention_by_days(con).is_empty()
+@pytest.mark.parametrize("store", ["evidence", "sample"])
+def test_real_stores_agree_with_the_lru(store: str, request: pytest.FixtureRequest) -> None:
+    """An LRU keeps everything, also what a failed check left: these lookups stay out of the comparison."""
+    con = request.getfixturevalue(store)
+    came = [asked for _, asked, verdict in of_store(con) if verdict != FAILED]
+    assert sum(one.outcome in ("safe hit", "stale hit") for one in out(con)) == lru(came) > 1000
+    assert measure.cache(con)["hits"] == hits(out(con))
 
 
-# Retention, by brute force over the raw text of the lab.
+# What lies before the first lookup, and bounds.
 
-Raw = list[tuple[datetime, int, datetime | None]]
-
-
-@pytest.fixture
-def texts(evidence: duckdb.DuckDBPyConnection) -> Raw:
-    """Return of each raw check when it ran, how many bytes it holds, and when its meal begins."""
-    rows = evidence.execute("select checked_at, snapshot_data, conflict_details from raw_checks").fetchall()
-
-    def meal(snapshot: str) -> datetime | None:
-        window = json.loads(snapshot)["request"]["window"]
-        return window and datetime.fromisoformat(window.split('"')[1])
-
-    return [
-        (datetime.fromisoformat(at), sum(len(text.encode()) for text in texts if text is not None), meal(texts[0]))
-        for at, *texts in rows
-    ]
+LONG = st.lists(
+    st.tuples(st.integers(0, 60).map(float), st.sampled_from(["Aa", "Aa", "Ba"]), VERDICTS), min_size=2, max_size=40
+).map(lambda lookups: sorted(lookups, key=lambda lookup: lookup[0]))
 
 
-@pytest.mark.parametrize("days", [0, 1, 7, 30, 36, 1000])
-def test_retention_is_what_counting_the_raw_text_gives(evidence: duckdb.DuckDBPyConnection, texts: Raw, days: int) -> None:
-    figures = measure.retention(evidence, days)
-    horizon = max(at for at, *_ in texts) - timedelta(days=days)
-    kept = [size for at, size, _ in texts if at >= horizon]
-    assert (figures["rows_kept"], figures["bytes_kept"]) == (len(kept), sum(kept))
-    assert figures["rows_kept"] + figures["rows_freed"] == len(texts)
-    assert figures["bytes_kept"] + figures["bytes_freed"] == sum(size for _, size, _ in texts)
-    ahead = [meal for at, _, meal in texts if meal and meal > at + timedelta(days=days)]
-    assert figures["purged_before_meal"] == len(ahead)
-    gaps = [gap for (gap,) in evidence.execute("select gap_s from lookups where gap_s is not null").fetchall()]
-    assert figures["hits_lost"] == sum(gap > days * 86400 for gap in gaps)
-    assert figures["explanations_lost"] <= figures["rows_freed"]
-    assert measure.retention_by_days(evidence).filter(days=days).to_dicts() == ([figures] if days < 100 else [])
+@settings(max_examples=60, deadline=None)
+@given(whole=LONG, share=st.floats(0, 1), ttls_s=st.lists(st.integers(0, 30).map(float), min_size=1, max_size=3, unique=True))
+def test_no_past_leaves_the_bounds(whole: list[Lookup], share: float, ttls_s: list[float]) -> None:
+    cut = int(share * (len(whole) - 1))
+    with closing(looked_up(whole[cut:])) as con:
+        within_bounds(con, whole, cut, len(whole), ttls_s)
+        groups_within_bounds(con, whole, cut, len(whole), ttls_s)
 
 
-def test_a_longer_retention_keeps_more_and_loses_less(evidence: duckdb.DuckDBPyConnection, texts: Raw) -> None:
-    by_days = measure.retention_by_days(evidence)
-    assert by_days["days"].to_list() == list(range(len(by_days)))
-    for column in ("rows_kept", "bytes_kept"):
-        assert by_days[column].is_sorted()
-    for column in ("rows_freed", "bytes_freed", "hits_lost", "explanations_lost", "purged_before_meal"):
-        assert by_days[column].is_sorted(descending=True)
-    assert by_days["rows_kept"][-1] == len(texts)
-    assert by_days["rows_kept"][0] < by_days["rows_kept"][1] < len(texts)
+# A row of failures leaves no answer, and shows how old the one before it is: in a past of its own, time and again. TTL 10.
+FAILURES: dict[str, tuple[list[Lookup], int]] = {
+    "more than after a warm past": ([(0, "B", "yes"), (5, "A", "yes"), *((at, "A", "failed") for at in (12, 13, 14))], 0),
+    "fewer than after none": (
+        [(0, "A", "yes"), (1, "B", "yes"), (6, "A", "yes"), *((at, "A", "failed") for at in (13, 14, 15))],
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize(("whole", "cut"), FAILURES.values(), ids=FAILURES)
+def test_failures_do_not_leave_the_bounds(whole: list[Lookup], cut: int) -> None:
+    with closing(looked_up(whole[cut:])) as con:
+        within_bounds(con, whole, cut, len(whole), [10])
+        groups_within_bounds(con, whole, cut, len(whole), [10])
+
+
+def within_bounds(con: duckdb.DuckDBPyConnection, whole: list[Lookup], first: int, end: int, ttls_s: Sequence[float]) -> None:
+    """Hold what is measured on a part of a history against what the whole says of the same lookups."""
+    for row in measure.ttl_curve(con, ttls_s).to_dicts():
+        truth = hits(simulate(whole, row["ttl_s"], row["policy"])[first:end])
+        assert row["lookups"] == end - first
+        assert row["hits_low"] <= truth <= row["hits_high"], row
+        assert row["hits_low"] <= row["hits"] <= row["hits_high"]
+
+
+def groups_within_bounds(
+    con: duckdb.DuckDBPyConnection, whole: list[Lookup], first: int, end: int, ttls_s: Sequence[float]
+) -> None:
+    """Hold every single lookup against its bounds: then those of any group of lookups hold, too."""
+    for ttl_s, policy in ((ttl_s, policy) for ttl_s in ttls_s for policy in POLICIES):
+        frame = measure.outcomes(con, ttl_s, policy)
+        truth = pl.Series([one.hit for one in simulate(whole, ttl_s, policy)[first:end]])
+        assert frame["lookup_no"].is_sorted()
+        assert (frame["uncertain"] | (frame["hit"] == truth)).all()
+
+
+def test_which_lookup_hits_differs_between_pasts() -> None:
+    """Hits of a group may lie beyond a cold and a warm past: the last lookup hits after neither, but does after the truth."""
+    whole: list[Lookup] = [(at, "A", "yes") for at in (-3, 0, 5, 8, 12, 16, 19, 28)]
+    cold, warm, truth = (simulate(whole[first:], 10)[-1].hit for first in (2, 1, 0))
+    assert (cold, warm, truth) == (False, False, True)
+    with closing(looked_up(whole[2:])) as con:
+        assert out(con, 10)[-1] == Came("expired miss")
+        assert measure.outcomes(con, 10)["uncertain"][-1]
+
+
+@pytest.mark.parametrize("seed", range(CUTS))
+def test_a_cut_history_keeps_its_bounds(evidence: duckdb.DuckDBPyConnection, lab_store: Path, seed: int) -> None:
+    whole = of_store(evidence)
+    first, end = sorted(random.Random(seed).sample(range(len(whole) + 1), 2))
+    rows = {"first": first + 1, "last": end}
+    with closing(duckdb.connect()) as con:
+        con.execute("set TimeZone = 'UTC'")
+        con.execute(f"attach '{lab_store}' as kept (read_only)")
+        con.execute("create table restaurants as from kept.restaurants")
+        con.execute(
+            "create table checks as select c.* from kept.checks as c inner join kept.lookups as l using (check_id) "
+            "where l.lookup_no between $first and $last",
+            rows,
+        )
+        measure.run(con)
+        assert of_store(con)[:1] == [(whole[first][0], "1/1", whole[first][2])]
+        within_bounds(con, whole, first, end, [1, 15, 60, 900, 4 * HOUR, DAY, 3 * DAY, 14 * DAY, inf])
+        groups_within_bounds(con, whole, first, end, [60, 900, DAY, 7 * DAY, inf])

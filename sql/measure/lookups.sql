@@ -16,10 +16,12 @@ with numbered as (
         concat_ws('|', c.booking_id, list_sort(c.table_ids)::varchar, c.requested_window) as lookup_key,
         (epoch_us(c.requested_lower) - epoch_us(c.checked_at)) / 1000000 as lead_s,
         -- A zone that nobody knows has no local hour.
-        hour(try(timezone(r.timezone, c.checked_at))) as local_hour,
+        hour(timezone(z.name, c.checked_at)) as local_hour,
         row_number() over (order by c.checked_at, try_cast(c.check_id as bigint), c.check_id) as lookup_no
     from checks as c
     left join restaurants as r using (restaurant_id)
+    left join pg_timezone_names() as z
+        on z.name = r.timezone
     where c.checked_at is not null
 ),
 

@@ -24,8 +24,8 @@ parts as (
 
 listed as (
     select
-        sum(e.entry_bytes)::bigint as listed_bytes,
-        sum(e.entry_bytes) filter (l.check_no * 16777216 + l.item_no = e.entry_no)::bigint + 8 * count(*) as shared_bytes
+        coalesce(sum(e.entry_bytes) filter (l.check_no * 16777216 + l.item_no = e.entry_no), 0)::bigint + 8 * count(*)
+            as shared_bytes
     from snapshot_listing as l
     inner join snapshot_entries as e using (entry_no)
 )
