@@ -148,10 +148,10 @@ def pull(
         existed = store.exists()
         complete = False
         try:
-            with closing(connect(store, write=True)) as con:
+            with closing(connect(store, write=True)) as con, closing(transport.Reader(connection, dsn)) as reader:
                 con.execute("begin")
                 _accepts(con, store, tenant)
-                landed = _land(connection, con, shape, tenant)
+                landed = _land(connection, reader, con, shape, tenant)
                 if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
                     landed["empty"] = source.why_empty(connection, tenant)
                 # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
@@ -195,7 +195,11 @@ def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
 
 
 def _land(
-    connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: source.Shape, tenant: str | None
+    connection: psycopg.Connection,
+    reader: transport.Reader,
+    con: duckdb.DuckDBPyConnection,
+    shape: source.Shape,
+    tenant: str | None,
 ) -> dict[str, Any]:
     manifest.prepare(con)
     lay_out(con)
@@ -213,7 +217,7 @@ def _land(
         manifest.write(con, "capture_writers", {"capture_id": capture_id, **writer})
     described = source.described(connection)
     relations = [
-        _land_relation(connection, con, relation, capture_id, last, described.get(relation, {}), same=same)
+        _land_relation(reader, con, relation, capture_id, last, described.get(relation, {}), same=same)
         for relation in shape.relations
     ]
     # Looked for, and not there to read: neither rows nor vanished ones.
@@ -228,7 +232,7 @@ def _land(
 
 
 def _land_relation(
-    connection: psycopg.Connection,
+    reader: transport.Reader,
     con: duckdb.DuckDBPyConnection,
     relation: str,
     capture_id: int,
@@ -241,8 +245,8 @@ def _land_relation(
 
     Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
     """
-    columns = transport.columns(connection, relation)
-    rows_read, rows_hash = transport.versions(connection, relation)
+    columns = reader.columns(relation)
+    rows_read, rows_hash = reader.versions(relation)
     row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}
     before = manifest.last_relation(con, relation, last)
     comparable = same and described.get("definition_hash") is not None
@@ -250,14 +254,14 @@ def _land_relation(
     if comparable and (rows_read, rows_hash) == (before["rows_read"], before["rows_hash"]):
         row |= dict.fromkeys(("rows_sent", "rows_new", "rows_changed", "rows_vanished", "rows_rescued"), 0)
     else:
-        row["rows_sent"] = _stage(connection, con, relation, columns, rows_read, listed=comparable)
+        row["rows_sent"] = _stage(reader, con, relation, columns, rows_read, listed=comparable)
         row |= _add(con, relation, capture_id, columns, last.get("in_flight"))
     manifest.write(con, "capture_relations", {"capture_id": capture_id, **row})
     return row
 
 
 def _stage(
-    connection: psycopg.Connection,
+    reader: transport.Reader,
     con: duckdb.DuckDBPyConnection,
     relation: str,
     columns: list[str],
@@ -269,15 +273,17 @@ def _stage(
 
     The table ``listed`` then has every key of the source, ``standing`` what the store holds of it.
     """
+    con.execute(f"create or replace temporary table stage ({', '.join(f'{name} varchar' for name in columns)})")
     con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from raw_{relation}")
     con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
     if listed:
-        transport.read_list(connection, con, relation, rows_read)
+        con.execute("create or replace temporary table listed (key varchar, row_xid varchar)")
+        reader.read_list(con, "listed", relation, rows_read)
         wanted = [key for (key,) in con.execute(query.text("store/wanted")).fetchall()]
         if len(wanted) <= max(_FEW, rows_read // 10):
-            transport.read_keys(connection, con, relation, wanted)
+            reader.read_keys(con, "stage", relation, wanted)
             return len(wanted)
-    transport.read(connection, con, relation, rows_read)
+    reader.read(con, "stage", relation, rows_read)
     con.execute("create or replace temporary table listed as select key, row_xid from stage")
     return rows_read
 
