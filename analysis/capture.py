@@ -97,10 +97,10 @@ def pull(
         existed = store.exists()
         complete = False
         try:
-            with closing(connect(store, write=True)) as con:
+            with closing(connect(store, write=True)) as con, closing(transport.Reader(connection, dsn)) as reader:
                 con.execute("begin")
                 _accepts(con, store, tenant)
-                landed = _land(connection, con, shape, tenant)
+                landed = _land(connection, reader, con, shape, tenant)
                 if not _derived(con) or any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES):
                     derive(con)
                 con.execute("commit")
@@ -138,7 +138,13 @@ def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
         con.table(name).order("all").write_parquet(str(folder / f"{name}.parquet"), compression="zstd")
 
 
-def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape: str, tenant: str | None) -> dict[str, Any]:
+def _land(
+    connection: psycopg.Connection,
+    reader: transport.Reader,
+    con: duckdb.DuckDBPyConnection,
+    shape: str,
+    tenant: str | None,
+) -> dict[str, Any]:
     manifest.prepare(con)
     last = manifest.last(con)
     capture_id = last.get("capture_id", 0) + 1
@@ -154,7 +160,7 @@ def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape:
         manifest.write(con, "capture_writers", {"capture_id": capture_id, **writer})
     described = source.described(connection)
     relations = [
-        _land_relation(connection, con, relation, capture_id, last, described.get(relation, {}), same=same)
+        _land_relation(reader, con, relation, capture_id, last, described.get(relation, {}), same=same)
         for relation in RELATIONS
     ]
     chained = {"capture_id": capture_id, "chain_hash": manifest.chain(con, capture_id, last.get("chain_hash"))}
@@ -164,7 +170,7 @@ def _land(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, shape:
 
 
 def _land_relation(
-    connection: psycopg.Connection,
+    reader: transport.Reader,
     con: duckdb.DuckDBPyConnection,
     relation: str,
     capture_id: int,
@@ -178,12 +184,12 @@ def _land_relation(
     Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
     """
     raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
-    columns = transport.columns(connection, relation)
+    columns = reader.columns(relation)
     # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
     # times as fast, as DuckDB's own choice for long texts.
     types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
     manifest.extend(con, raw, {"capture_id": "integer", **types})
-    rows_read, rows_hash = transport.versions(connection, relation)
+    rows_read, rows_hash = reader.versions(relation)
     row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}
     before = manifest.last_relation(con, relation, last)
     comparable = same and described.get("definition_hash") is not None
@@ -191,14 +197,14 @@ def _land_relation(
     if comparable and (rows_read, rows_hash) == (before["rows_read"], before["rows_hash"]):
         row |= dict.fromkeys(("rows_sent", "rows_new", "rows_changed", "rows_vanished", "rows_rescued"), 0)
     else:
-        row["rows_sent"] = _stage(connection, con, relation, columns, rows_read, listed=comparable)
+        row["rows_sent"] = _stage(reader, con, relation, columns, rows_read, listed=comparable)
         row |= _add(con, relation, capture_id, columns, last.get("in_flight"))
     manifest.write(con, "capture_relations", {"capture_id": capture_id, **row})
     return row
 
 
 def _stage(
-    connection: psycopg.Connection,
+    reader: transport.Reader,
     con: duckdb.DuckDBPyConnection,
     relation: str,
     columns: list[str],
@@ -210,15 +216,17 @@ def _stage(
 
     The table ``listed`` then has every key of the source, ``standing`` what the store holds of it.
     """
+    con.execute(f"create or replace temporary table stage ({', '.join(f'{name} varchar' for name in columns)})")
     con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from raw_{relation}")
     con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
     if listed:
-        transport.read_list(connection, con, relation, rows_read)
+        con.execute("create or replace temporary table listed (key varchar, row_xid varchar)")
+        reader.read_list(con, "listed", relation, rows_read)
         wanted = [key for (key,) in con.execute(query.text("store/wanted")).fetchall()]
         if len(wanted) <= max(_FEW, rows_read // 10):
-            transport.read_keys(connection, con, relation, wanted)
+            reader.read_keys(con, "stage", relation, wanted)
             return len(wanted)
-    transport.read(connection, con, relation, rows_read)
+    reader.read(con, "stage", relation, rows_read)
     con.execute("create or replace temporary table listed as select key, row_xid from stage")
     return rows_read
 

@@ -22,7 +22,11 @@ AUDIT_SHAPE = {
 
 # Transaction-local, so that it also works through a transaction pooler: text in UTC and ISO, and a read that
 # row-level security would filter becomes an error instead of a smaller answer.
-_SETTINGS = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local row_security = off"
+_SETTINGS = """
+set local client_encoding = 'UTF8';
+set local timezone = 'UTC';
+set local datestyle = 'ISO, YMD';
+set local row_security = off"""
 
 
 # What the policies of the documented system read (sql/postgres/migration_up.sql).

@@ -1,58 +1,131 @@
-"""PostgreSQL into DuckDB in bulk: the rows of a capture's statement, every value as text."""
+"""PostgreSQL into DuckDB in bulk: the rows of a capture's statement, every value as text, streamed.
 
+Large relations come over two ADBC connections that import the snapshot of the one that psycopg holds: half the rows each, as
+binary COPY. Where the source is reached through a pooler, or lends its snapshot to nobody, psycopg's own connection reads
+them as CSV: slower, and with no more than one transaction. As every value is sent as text, no driver interprets any.
+"""
+
+import queue
+import threading
 from collections.abc import Iterator
-from typing import Any
+from contextlib import ExitStack, suppress
 
 import duckdb
-import polars as pl
 import psycopg
+import pyarrow as pa
+from adbc_driver_postgresql import dbapi
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from pyarrow import csv
 from tqdm import tqdm
 
 from analysis import query
 from analysis.model import SourceError
 
-_CHUNK_ROWS = 20_000
+_BULK_ROWS = 5000  # fewer are read sooner than two connections are made
+_CHUNK_BYTES = 8_000_000
+_AHEAD = 4  # chunks that wait to be written
+# What a transaction of ours sets, and one that imports its snapshot must have too.
+_SETTINGS = ("timezone", "datestyle", "row_security", "app.restaurant_id")
 
 
-def columns(connection: psycopg.Connection, relation: str) -> list[str]:
-    """Return the columns that the statement of a relation gives at this source, ``row_xid`` among them."""
-    described = connection.execute(f"select * from ({_statement(relation)}) as source limit 0".encode()).description or ()
-    return [column.name for column in described]
+class Reader:
+    """Reads relations of one source in one snapshot, that of a connection; to be closed, which leaves the connection open."""
 
+    def __init__(self, connection: psycopg.Connection, dsn: str) -> None:
+        self._connection, self._dsn = connection, dsn
+        self._stack = ExitStack()
+        self._lenders: list[dbapi.Connection] | None = None
 
-def versions(connection: psycopg.Connection, relation: str) -> tuple[int, str | None]:
-    """Count the rows of a relation at the source, and hash which transaction wrote which: the same hash, the same rows.
+    def close(self) -> None:
+        """End the connections that imported the snapshot."""
+        with suppress(dbapi.Error):
+            self._stack.close()
 
-    The hash is the source's own, and compares with that of the same server only. It reads no long values.
-    """
-    hashed = "sum(hashtextextended(key || ' ' || row_xid, 0))::text"
-    return connection.execute(f"select count(*), {hashed} from ({_statement(relation)}) as source".encode()).fetchall()[0]
+    def columns(self, relation: str) -> list[str]:
+        """Return the columns that the statement of a relation gives at this source, ``row_xid`` among them."""
+        statement = f"select * from ({_statement(relation)}) as source limit 0"
+        return [column.name for column in self._connection.execute(statement.encode()).description or ()]
 
+    def versions(self, relation: str) -> tuple[int, str | None]:
+        """Count the rows of a relation at the source, and hash which transaction wrote which: the same hash, the same rows.
 
-def read(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, relation: str, total: int) -> None:
-    """Stream all rows of a relation into the temporary table ``stage``.
+        The hash is the source's own, and compares with that of the same server only. It reads no long values.
+        """
+        hashed = "sum(hashtextextended(key || ' ' || row_xid, 0))::text"
+        statement = f"select count(*), {hashed} from ({_statement(relation)}) as source"
+        [(rows, rows_hash)] = self._connection.execute(statement.encode()).fetchall()
+        return rows, rows_hash
 
-    Raises SourceError where the source sends another number of rows than it counted.
-    """
-    statement = f"select * from ({_statement(relation)}) as source"
-    found = _stream(connection, con, "stage", columns(connection, relation), statement, relation, total)
-    if found != total:
-        raise SourceError(f"{relation}: the source counted {total} rows and sent {found}; nothing was stored")
+    def read(self, con: duckdb.DuckDBPyConnection, table: str, relation: str, total: int) -> None:
+        """Stream all rows of a relation into a table that has its columns.
 
+        Raises SourceError where the source sends another number of rows than it counted.
+        """
+        statement = f"select * from ({_statement(relation)}) as source"
+        found = self._stream(con, table, self.columns(relation), statement, relation, total)
+        if found != total:
+            raise SourceError(f"{relation}: the source counted {total} rows and sent {found}; nothing was stored")
 
-def read_list(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, relation: str, total: int) -> None:
-    """Stream the key of every row of a relation, and the transaction that wrote it, into the temporary table ``listed``."""
-    statement = f"select key, row_xid from ({_statement(relation)}) as source"
-    _stream(connection, con, "listed", ["key", "row_xid"], statement, relation, total)
+    def read_list(self, con: duckdb.DuckDBPyConnection, table: str, relation: str, total: int) -> None:
+        """Stream the key of every row of a relation, and the transaction that wrote it, into a table."""
+        statement = f"select key, row_xid from ({_statement(relation)}) as source"
+        self._stream(con, table, ["key", "row_xid"], statement, relation, total)
 
+    def read_keys(self, con: duckdb.DuckDBPyConnection, table: str, relation: str, keys: list[str]) -> None:
+        """Stream the rows of a relation that have one of these keys into a table that has its columns."""
+        # COPY takes no parameters: the keys are quoted by psycopg.
+        wanted = sql.Literal(keys).as_string(self._connection)
+        statement = f"select * from ({_statement(relation)}) as source where key = any({wanted})"
+        self._stream(con, table, self.columns(relation), statement, relation, len(keys))
 
-def read_keys(connection: psycopg.Connection, con: duckdb.DuckDBPyConnection, relation: str, keys: list[str]) -> None:
-    """Stream the rows of a relation that have one of these keys into the temporary table ``stage``."""
-    # COPY takes no parameters: the keys are quoted by psycopg.
-    wanted = sql.Literal(keys).as_string(connection)
-    statement = f"select * from ({_statement(relation)}) as source where key = any({wanted})"
-    _stream(connection, con, "stage", columns(connection, relation), statement, relation, len(keys))
+    def _stream(
+        self, con: duckdb.DuckDBPyConnection, table: str, names: list[str], statement: str, relation: str, total: int
+    ) -> int:
+        """Append the rows of a statement to a table; return how many they were."""
+        cast = pa.schema([(name, pa.string()) for name in names])
+        lenders = self._borrowed() if total >= _BULK_ROWS else []
+        chunks = _halves(lenders, statement) if lenders else _csv(self._connection, statement, names)
+        found = 0
+        with tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
+            for chunk in chunks:
+                con.register("chunk", chunk.cast(cast))
+                con.execute(f"insert into {table} by name from chunk")
+                con.unregister("chunk")
+                found += chunk.num_rows
+                bar.update(chunk.num_rows)
+        return found
+
+    def _borrowed(self) -> list[dbapi.Connection]:
+        """Return two connections that have imported the snapshot, once made; none where that cannot be."""
+        if self._lenders is None:
+            self._lenders = []
+            [(pid,)] = self._connection.execute("select pg_backend_pid()").fetchall()
+            # A pooler tells a number of its own; it may have one server connection for us, and let a second wait for ever.
+            if pid == self._connection.info.backend_pid:
+                with suppress(dbapi.Error):
+                    self._lenders = self._lent()
+        return self._lenders
+
+    def _lent(self) -> list[dbapi.Connection]:
+        [(snapshot,)] = self._connection.execute("select pg_export_snapshot()").fetchall()
+        settings = self._connection.execute(
+            "select name, current_setting(name, true) from unnest(%s::text[]) as name", [list(_SETTINGS)]
+        ).fetchall()
+        begin = ["begin isolation level repeatable read read only", f"set transaction snapshot '{snapshot}'"]
+        for name, value in settings:
+            if value is not None:
+                quoted = sql.Literal(value).as_string(self._connection)
+                begin.append(f"select set_config('{name}', {quoted}, true)")
+        dsn = make_conninfo(self._dsn, application_name="forensics capture")
+        lent = []
+        for _ in range(2):
+            connection = self._stack.enter_context(dbapi.connect(dsn, autocommit=True))
+            lent.append(connection)
+            with connection.cursor() as cursor:
+                for statement in begin:
+                    cursor.execute(statement)
+        return lent
 
 
 def _statement(relation: str) -> str:
@@ -60,37 +133,77 @@ def _statement(relation: str) -> str:
     return query.text(f"capture/{relation}").rpartition("\norder by ")[0]
 
 
-def _stream(
-    connection: psycopg.Connection,
-    con: duckdb.DuckDBPyConnection,
-    table: str,
-    names: list[str],
-    statement: str,
-    relation: str,
-    total: int,
-) -> int:
-    """Stream the rows of a statement into a new temporary table; return how many they were."""
-    schema = dict.fromkeys(names, pl.String)
-    con.register("chunk", pl.DataFrame(schema=schema))
-    con.execute(f"create or replace temporary table {table} as from chunk")
-    found = 0
-    with tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
-        for chunk in _chunks(connection.cursor(), statement):
-            con.register("chunk", pl.DataFrame(chunk, schema=schema, orient="row"))
-            con.execute(f"insert into {table} from chunk")
-            found += len(chunk)
-            bar.update(len(chunk))
-    con.unregister("chunk")
-    return found
+def _halves(lenders: list[dbapi.Connection], statement: str) -> Iterator[pa.Table]:
+    """Read the rows of a statement over several connections at once, each a part of them by the hash of the key."""
+    ready: queue.Queue[pa.Table | SourceError | None] = queue.Queue(_AHEAD)
+    stopped = threading.Event()
 
+    def put(what: pa.Table | SourceError | None) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                ready.put(what, timeout=0.1)
+                return
 
-def _chunks(cursor: psycopg.Cursor, statement: str) -> Iterator[list[tuple[Any, ...]]]:
-    chunk: list[tuple[Any, ...]] = []
-    with cursor.copy(f"copy ({statement}) to stdout".encode()) as stream:
-        for row in stream.rows():
-            chunk.append(row)
-            if len(chunk) == _CHUNK_ROWS:
+    def read(connection: dbapi.Connection, part: int) -> None:
+        try:
+            with connection.cursor() as cursor:
+                # hashtext may be negative, and so would a remainder be.
+                cursor.execute(f"select * from ({statement}) as source where hashtext(key) & {len(lenders) - 1} = {part}")
+                for batch in cursor.fetch_record_batch():
+                    if stopped.is_set():
+                        return
+                    put(pa.Table.from_batches([batch]))
+            put(None)
+        except (dbapi.Error, pa.ArrowException, OSError) as error:
+            put(SourceError(f"the source failed while it was read: {_one_line(error)}"))
+
+    threads = [threading.Thread(target=read, args=(lender, part), daemon=True) for part, lender in enumerate(lenders)]
+    for thread in threads:
+        thread.start()
+    try:
+        left = len(threads)
+        while left:
+            chunk = ready.get()
+            if isinstance(chunk, SourceError):
+                raise chunk
+            if chunk is None:
+                left -= 1
+            else:
                 yield chunk
-                chunk = []
-    if chunk:
-        yield chunk
+    finally:
+        stopped.set()
+        for thread in threads:
+            thread.join()
+
+
+def _csv(connection: psycopg.Connection, statement: str, names: list[str]) -> Iterator[pa.Table]:
+    """Read the rows of a statement over one connection as CSV, in which a null is nothing and an empty text is quoted."""
+    layout = csv.ReadOptions(column_names=names, use_threads=False, block_size=4 * _CHUNK_BYTES)
+    texts = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    lines = csv.ParseOptions(newlines_in_values=True)
+
+    def table(rows: list[bytes]) -> pa.Table:
+        return csv.read_csv(pa.BufferReader(b"".join(rows)), layout, lines, texts)
+
+    with connection.cursor().copy(f"copy ({statement}) to stdout (format csv)".encode()) as stream:
+        rows: list[bytes] = []
+        size = 0
+        for row in stream:
+            rows.append(bytes(row))
+            size += len(row)
+            if size >= _CHUNK_BYTES:
+                yield table(rows)
+                rows, size = [], 0
+        if rows:
+            yield table(rows)
+
+
+def _one_line(error: Exception) -> str:
+    """Return what the server said: the driver puts the statement and a code around it."""
+    said = " ".join(str(error).split())
+    return said.partition("FATAL: ")[2] or said.partition("ERROR: ")[2] or said

@@ -107,11 +107,12 @@ def fill(dsn: str) -> None:
             conn.execute(f"{checks} values (gen_random_uuid(), %s, %s, %s, %s)".encode(), [confirmed, conflict, at, snapshot])
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 3, 20_000])
+@pytest.mark.parametrize(("bulk_rows", "chunk_bytes"), [(1, 1), (5000, 1), (5000, 300), (5000, 8_000_000)])
 def test_every_text_is_what_postgresql_prints_in_utc(
-    system: str, store: Path, monkeypatch: pytest.MonkeyPatch, chunk_rows: int
+    system: str, store: Path, monkeypatch: pytest.MonkeyPatch, bulk_rows: int, chunk_bytes: int
 ) -> None:
-    monkeypatch.setattr(transport, "_CHUNK_ROWS", chunk_rows)
+    monkeypatch.setattr(transport, "_BULK_ROWS", bulk_rows)
+    monkeypatch.setattr(transport, "_CHUNK_BYTES", chunk_bytes)
     fill(system)
     pull(system, store)
     for relation, table in SOURCE_TABLES.items():
