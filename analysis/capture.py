@@ -11,15 +11,48 @@ import psycopg
 from analysis import manifest, query, source, transport
 from analysis.model import StoreError
 
-RELATIONS = ("checks", "allocations", "allocations_archive", "tables", "restaurants", "rules")
-"""What is read, each by the statement of that name in ``sql/capture``; the store holds it as ``raw_NAME``."""
+_ALLOCATIONS = (
+    *("key", "booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
+    *("shadow", "is_maintenance", "created_at", "updated_at", "created_by"),
+)
+_VALUES = {
+    "checks": (
+        *("key", "booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
+        *("snapshot_stored_bytes", "conflict_stored_bytes"),
+    ),
+    "allocations": _ALLOCATIONS,
+    "allocations_archive": (*_ALLOCATIONS, "archived_at"),
+    "tables": ("key", "restaurant_id", "table_number", "capacity", "min_party_size", "max_party_size", "section", "active"),
+    "restaurants": ("key", "name", "timezone"),
+    "rules": ("key", "definition"),
+    "confirmations": (
+        *("key", "booking_id", "hold_id", "restaurant_id", "idempotency_key", "table_ids", "window_text"),
+        *("created_at", "actor_id", "metadata"),
+    ),
+    "capacity_outbox": ("key", "document"),
+    "audit_logs": ("key", "document"),
+    "booking_assignment_idempotency": ("key", "document"),
+    "booking_table_assignments": ("key", "document"),
+    "table_holds": ("key", "document"),
+    "observability_events": ("key", "document"),
+}
+COLUMNS = {relation: (*columns, "row_xid") for relation, columns in _VALUES.items()}
+"""What the statement of that name in ``sql/capture`` reads, every value as text, with the versions the store holds as
+``raw_NAME``. A capture reads those that the source's shape has; what a store never read is there, and empty."""
+
+RELATIONS = tuple(COLUMNS)
+_LATER = manifest.LATER | {
+    f"raw_{relation}": {"capture_id": "integer", **dict.fromkeys(columns, "varchar")}
+    for relation, columns in COLUMNS.items()
+    if f"raw_{relation}" not in manifest.FIRST_FORM
+}
 
 MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
 _FEW = 1000  # rows that are asked for by their keys, however few there are
 _DIFFERENCES = ("new", "changed", "vanished")
-_LONG_TEXTS = ("snapshot_data", "conflict_details")
+_LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
 
 
 def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
@@ -42,17 +75,27 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
             raise StoreError(_why_not_open(store, error)) from None
     con.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
-    lacking = [
-        name for name in ("captures", *manifest.FIRST_FORM) if name.startswith(("captures", "raw_")) and name not in held
-    ]
+    needed = [name for name in manifest.FIRST_FORM if name.startswith("raw_")]
+    if {"captures", "capture_relations"} <= held:
+        needed += _recorded(con)
+    lacking = [name for name in ("captures", *needed) if name not in held]
     if not write and lacking:
         con.close()
         raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
     if not write:
         [(database,)] = con.execute("select current_database()").fetchall()
-        for name in manifest.LATER:
+        for name in _LATER:
             _show(con, name, "temporary view", database if name in held else None)
     return con
+
+
+def lay_out(con: duckdb.DuckDBPyConnection) -> None:
+    """Make every raw relation that is not there, and the columns that one lacks: what no capture read has no rows."""
+    for relation, columns in COLUMNS.items():
+        # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
+        # times as fast, as DuckDB's own choice for long texts.
+        types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
+        manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **types})
 
 
 def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
@@ -67,9 +110,15 @@ def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
     return con
 
 
+def _recorded(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """Return the names of the raw relations that captures say they read, of this version's and of any other."""
+    found = con.execute("select distinct relation from capture_relations where rows_read is not null order by relation")
+    return [f"raw_{relation}" for (relation,) in found.fetchall()]
+
+
 def _show(con: duckdb.DuckDBPyConnection, name: str, kind: str, database: str | None) -> None:
     """Show a table of a store with all the columns that the kit writes now; an older version wrote fewer, or no such table."""
-    columns = manifest.LATER.get(name, {})
+    columns = _LATER.get(name, {})
     if database is not None:
         kept = f"{manifest.quoted(database)}.main.{name}"
         held = con.table(kept).columns
@@ -89,8 +138,10 @@ def pull(
 
     With a tenant only what it may see is read, and the store says so; it then takes captures of no other.
 
-    Returns the manifest of this capture: the row of ``captures`` and under ``relations`` those of
-    ``capture_relations``. Whatever fails, the store is left as it was. Raises SourceError and StoreError.
+    Returns the manifest of this capture: the row of ``captures``, under ``relations`` those of ``capture_relations``, under
+    ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, and under
+    ``empty`` why there is no check to read, if so. Whatever fails, the store is left as it was. Raises SourceError and
+    StoreError.
     """
     with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
@@ -101,7 +152,11 @@ def pull(
                 con.execute("begin")
                 _accepts(con, store, tenant)
                 landed = _land(connection, reader, con, shape, tenant)
-                if not _derived(con) or any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES):
+                if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
+                    landed["empty"] = source.why_empty(connection, tenant)
+                # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
+                found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
+                if found or not _derived(con) or shape.name == "idempotency":
                     derive(con)
                 con.execute("commit")
                 complete = True
@@ -134,7 +189,8 @@ def _derived(con: duckdb.DuckDBPyConnection) -> bool:
 def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """Write what was captured as Parquet, one file a relation: evidence that outlives a storage format."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
+    raw = {*(name for name in manifest.FIRST_FORM if name.startswith("raw_")), *_recorded(con)}
+    for name in (*sorted(raw), *MANIFEST):
         con.table(name).order("all").write_parquet(str(folder / f"{name}.parquet"), compression="zstd")
 
 
@@ -142,15 +198,16 @@ def _land(
     connection: psycopg.Connection,
     reader: transport.Reader,
     con: duckdb.DuckDBPyConnection,
-    shape: str,
+    shape: source.Shape,
     tenant: str | None,
 ) -> dict[str, Any]:
     manifest.prepare(con)
+    lay_out(con)
     last = manifest.last(con)
     capture_id = last.get("capture_id", 0) + 1
     writers = source.writers(connection)
     context = source.context(connection) | {"in_flight": ",".join(writer["row_xid"] for writer in writers) or None}
-    capture = {"capture_id": capture_id, **context, "shape": shape, "tenant": tenant}
+    capture = {"capture_id": capture_id, **context, "shape": shape.name, "tenant": tenant}
     # What the server says of its rows' transactions compares with what it said before only while it is the very same.
     same = context["timeline"] is not None and all(
         context[name] == last.get(name) for name in ("system_identifier", "database_oid", "timeline", "started_at")
@@ -161,11 +218,16 @@ def _land(
     described = source.described(connection)
     relations = [
         _land_relation(reader, con, relation, capture_id, last, described.get(relation, {}), same=same)
-        for relation in RELATIONS
+        for relation in shape.relations
     ]
+    # Looked for, and not there to read: neither rows nor vanished ones.
+    for relation in shape.missing:
+        row = {"capture_id": capture_id, "relation": relation, "columns": ", ".join(COLUMNS[relation])}
+        manifest.write(con, "capture_relations", row)
     chained = {"capture_id": capture_id, "chain_hash": manifest.chain(con, capture_id, last.get("chain_hash"))}
     con.execute("update captures set chain_hash = $chain_hash where capture_id = $capture_id", chained)
     capture |= {"relations": relations, "open": query.rows(con, "store/still_open", capture_id=capture_id)}
+    capture |= {"missing": dict(shape.missing), "lacking": list(shape.lacking), "empty": None}
     return capture | {"chained_to": last.get("chain_hash"), "chain_hash": chained["chain_hash"]}
 
 
@@ -183,12 +245,7 @@ def _land_relation(
 
     Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
     """
-    raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
     columns = reader.columns(relation)
-    # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
-    # times as fast, as DuckDB's own choice for long texts.
-    types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
-    manifest.extend(con, raw, {"capture_id": "integer", **types})
     rows_read, rows_hash = reader.versions(relation)
     row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}
     before = manifest.last_relation(con, relation, last)

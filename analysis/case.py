@@ -17,7 +17,7 @@ from uuid import UUID
 
 import duckdb
 
-from analysis import capture, query
+from analysis import capture, manifest, query
 from analysis.model import ForensicsError, StoreError
 
 Explain = Callable[[duckdb.DuckDBPyConnection, str], Any]
@@ -35,14 +35,19 @@ def write(
     """Return the case file of one check.
 
     With ``pseudonymize`` every uuid is replaced by another, each always by the same, and restaurants' names by their new ids;
-    what replaced what is written nowhere, and check ids, instants and free text stay. Raises NotFoundError for a check that
-    the store has not, ForensicsError where an id or a name cannot be replaced everywhere, or where the rows alone do not
-    lead to the explanation.
+    what replaced what is written nowhere, and numbers of checks, instants and free text stay. Raises NotFoundError for a
+    check that the store has not, ForensicsError where an id or a name cannot be replaced everywhere, or where the rows
+    alone do not lead to the explanation.
     """
     told = explain(con, check_id)
     tables = _rows(con, told.check)
     if pseudonymize:
+        # A check of the idempotency shape goes by its booking: its id is another afterwards, too.
+        held = tables["raw_confirmations"]
+        at = held["columns"].index(["key", "VARCHAR"])
+        places = [place for place, row in enumerate(held["rows"]) if row[at] == check_id]
         tables = _pseudonymized(tables)
+        check_id = tables["raw_confirmations"]["rows"][places[0]][at] if places else check_id
     page = _page(check_id, tables, explain, derive, pseudonymized=pseudonymize)
     if pseudonymize:
         _nothing_left(page, _rows(con, told.check))
@@ -90,6 +95,18 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
         where list_contains($ids, a.allocation_id) group by a.allocation_id, a.shadow, a."window", a.updated_at""",
         {"ids": elsewhere},
     ).fetchall()
+    if check.shape == "idempotency":
+        # Without a snapshot of its own the check's state is in the rows of others, and in what the logs tell of them.
+        beside = (*check.state, *check.leftovers)
+        allocations += [a.allocation_id for a in beside]
+        about = {check.booking_id, *(a.booking_id for a in (*beside, *(c.rival for c in check.conflicts)))} - {None}
+    else:
+        about = set()
+    logged = con.execute(
+        "select source, key from logged where list_contains($about, booking_id) union "
+        "select 'table_holds', hold_id from holds where list_contains($about, booking_id)",
+        {"about": sorted(about)},
+    ).fetchall()
     named = [a.resource_id for a in (*check.requests, *check.state, *(c.rival for c in check.conflicts))]
     tables = con.execute(
         "select table_id from tables where restaurant_id = $id or list_contains($named, table_id)",
@@ -97,6 +114,11 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     ).fetchall()
     keys = {
         "checks": [check.check_id, *(check_id for (check_id,) in seen)],
+        "confirmations": [check.check_id],
+        **{
+            source: [key for each, key in logged if each == source]
+            for source in ("capacity_outbox", "audit_logs", "table_holds")
+        },
         "allocations": allocations,
         "allocations_archive": allocations,
         "tables": [table_id for (table_id,) in tables],
@@ -104,7 +126,8 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     }
     chosen = {f"raw_{relation}": ("list_contains($keys, key)", {"keys": listed}) for relation, listed in keys.items()}
     chosen |= {name: ("true", {}) for name in ("raw_rules", "captures")}
-    chosen["vanished"] = ("relation = 'rules'", {})
+    chosen["capture_relations"] = ("rows_read is null or relation = 'allocations'", {})
+    chosen["vanished"] = ("relation = 'rules' or list_contains($keys, key)", {"keys": allocations})
     return {
         name: {
             "columns": [
@@ -131,6 +154,7 @@ def _pseudonymized(tables: Tables) -> Tables:
 
     for table, ids in (
         ("raw_checks", {"booking_id"}),
+        ("raw_confirmations", {"booking_id", "hold_id"}),
         ("raw_allocations", {"key", "booking_id"}),
         ("raw_restaurants", {"key"}),
     ):
@@ -167,7 +191,10 @@ def _nothing_left(page: str, tables: Tables) -> None:
 def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, pseudonymized: bool) -> str:
     with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as con:
         con.execute("set TimeZone = 'UTC'").fetchall()
-        for name in (*(f"raw_{relation}" for relation in capture.RELATIONS), "captures", "vanished"):
+        # What the version that wrote the file did not know of had nothing to say in it.
+        first = [name for name in manifest.FIRST_FORM if name not in ("capture_relations", "capture_blocks")]
+        later = [f"raw_{relation}" for relation in capture.RELATIONS if f"raw_{relation}" not in first]
+        for name in (*first, *(name for name in (*later, "capture_relations") if name in tables)):
             columns = tables[name]["columns"]
             # Names and types are bound to what a store has: nothing of a file reaches the statement.
             if any(not re.fullmatch(r"\w+", column) or not re.fullmatch(r"[A-Z ]+", type_) for column, type_ in columns):
@@ -175,6 +202,8 @@ def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, ps
             con.execute(f"create table {name} ({', '.join(f'{column} {type_}' for column, type_ in columns)})").fetchall()
             for row in tables[name]["rows"]:
                 con.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", row).fetchall()
+        capture.lay_out(con)
+        manifest.prepare(con)
         derive(con)
         told = explain(con, check_id)
         payload = {

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import psycopg
 
-from analysis import capture, manifest, query
+from analysis import capture, manifest, query, source
 from analysis.model import StoreError
 
 Finding = dict[str, Any]
@@ -96,9 +96,14 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
     ``key`` names the row.
     """
     [(in_flight,)] = con.execute("select in_flight from captures order by capture_id desc limit 1").fetchall()
-    findings = []
-    for relation in capture.RELATIONS:
-        raw = f"raw_{relation}"
+    shape = source.shape(connection)
+    findings = [
+        _finding(f"raw_{relation}", None, None, problem=f"cannot be compared: {why}")
+        for relation, why in shape.missing.items()
+        if con.execute(f"select 1 from raw_{relation} limit 1").fetchall()
+    ]
+    for relation in shape.relations:
+        raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
         con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from {raw}")
         con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
         con.execute("create or replace temporary view stage as select key from standing")

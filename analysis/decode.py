@@ -5,9 +5,13 @@ import duckdb
 from analysis import query
 
 RELATIONS = (
+    "ids",
     "snapshots",
     "snapshot_items",
     "named_rivals",
+    "logged",
+    "holds",
+    "clocks",
     "windows",
     "snapshot_entries",
     "snapshot_listing",

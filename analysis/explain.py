@@ -19,8 +19,13 @@ _SOURCES = {
     "other restaurant": "held by another restaurant, seen in other evidence",
     "named by PostgreSQL": "known only from PostgreSQL's error",
     "same request": "asked for in the same request",
+    "reconstructed": "stood then, by rows captured since",
+    "perhaps gone": "seen before, and perhaps gone by then",
     "moved before commit": "in the check's own snapshot, moved out of the way before commit",
 }
+
+
+_COUNTED = ("snapshot", "reconstructed", "other restaurant", "same request", "later evidence", "named by PostgreSQL")
 
 
 def evidence(check: Check) -> dict[str, Any]:
@@ -104,6 +109,7 @@ def evidence(check: Check) -> dict[str, Any]:
                 *(("held", held) for held in check.state if held.allocation_id not in _rival_ids(check)),
             )
         ],
+        "notes": _notes(check),
         "cannot_see": _cannot_see(check),
         "basis": {
             "capture_id": check.capture_id,
@@ -127,6 +133,7 @@ def render_text(check: Check, data: Mapping[str, Any]) -> str:
     if check.alternatives is not None and check.conflicts:
         lines += ["", "What would have fitted then, each verified against the same state:", f"  {told.alternatives()}"]
     lines += ["", told.basis()]
+    lines += [f"Note: {note}." for note in data["notes"]]
     lines += [f"Cannot be seen: {limit}." for limit in data["cannot_see"]]
     return "\n".join(_printable(line) for line in lines)
 
@@ -155,6 +162,7 @@ def render_html(check: Check, data: Mapping[str, Any], timeline: str = "") -> st
     if check.alternatives is not None and check.conflicts:
         parts.append(f"<div>What would have fitted then: {escape(told.alternatives())}</div>")
     parts.append(f"<div><small>{escape(told.basis())}</small></div>")
+    parts += [f"<div><small>Note: {escape(note)}.</small></div>" for note in data["notes"]]
     parts += [f"<div><small>Cannot be seen: {escape(limit)}.</small></div>" for limit in data["cannot_see"]]
     if timeline:
         # As an image of its own: nothing in it can run, and its ids meet no others on the page.
@@ -188,6 +196,8 @@ class _Teller:
         match check.cause:
             case Cause.AGREED if refused and check.recorded["sqlstate"] is None and check.recorded["message"] is None:
                 return "Refused; no reason was recorded, but an overlap stood in the way and was reason enough."
+            case Cause.AGREED if check.shape == "idempotency":
+                return "Confirmed; nothing that this evidence can show stood in the way."
             case Cause.AGREED:
                 return "Refused, and rightly so." if refused else "Confirmed, and rightly so: nothing stood in the way."
             case Cause.RIVAL_COMMITTED_MEANWHILE:
@@ -249,6 +259,8 @@ class _Teller:
             lines += self._rival(name, conflict)
         if check.cause is Cause.TRANSIENT_OVERLAP:
             lines.append("It was moved before the insert, or the rule was deferred: then it looks at what is left at commit.")
+        elif check.conflicts and all(c.rival.source == "perhaps gone" for c in check.conflicts):
+            lines.append("PostgreSQL accepted C, so that it will have gone by then; nothing in evidence says so.")
         elif check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
         if len(_to_clear(check) or ()) > 1:
@@ -317,12 +329,17 @@ class _Teller:
         check = self.check
         if check.grade is Grade.NONE:
             return f"Evidence: none. No usable snapshot was recorded with this check (capture {check.capture_id})."
+        held = "1 allocation" if len(check.state) == 1 else f"{len(check.state)} allocations"
+        if check.shape == "idempotency":
+            return (
+                f"Evidence: {check.grade}. This shape records successes and no snapshot: the state at the check is put "
+                f"together from captures and logs ({held} at the time asked for); as read by capture {check.capture_id}."
+            )
         covers = (
             f"covers this restaurant for {self.window(check.scope, day=True)}"
             if check.scope
             else "does not say what it is complete for"
         )
-        held = "1 allocation" if len(check.state) == 1 else f"{len(check.state)} allocations"
         return f"Evidence: {check.grade}. The check's own snapshot {covers} ({held}); as read by capture {check.capture_id}."
 
     def window(self, window: Window, *, day: bool = False) -> str:
@@ -352,7 +369,7 @@ def _to_clear(check: Check) -> list[str] | None:
     """
     in_the_way = [c.rival for c in check.conflicts if c.rival.source != "moved before commit"]
     ids = {rival.allocation_id for rival in in_the_way if rival.allocation_id is not None}
-    doubtful = any(rival.allocation_id is None or rival.source == "perhaps later" for rival in in_the_way)
+    doubtful = any(rival.allocation_id is None or rival.source in ("perhaps later", "perhaps gone") for rival in in_the_way)
     if doubtful or check.replayed_verdict is Verdict.UNKNOWN or check.grade is not Grade.COMPLETE:
         return None
     return sorted(ids)
@@ -366,7 +383,7 @@ def _said(check: Check) -> tuple[str | None, str | None]:
     """Return PostgreSQL's message and detail for this check."""
     recorded = check.recorded["message"], check.recorded["detail"]
     rule = check.rule
-    conflicts = [c for c in check.conflicts if c.rival.source not in ("moved before commit", "perhaps later")]
+    conflicts = [c for c in check.conflicts if c.rival.source in _COUNTED]
     if not conflicts or rule is None:
         return recorded
     message = f'conflicting key value violates exclusion constraint "{rule.name}"'
@@ -383,19 +400,45 @@ def _key(rule: Rule, allocation: Allocation) -> str:
     return ", ".join("null" if value is None else {True: "t", False: "f"}.get(value, str(value)) for value in values)
 
 
+def _notes(check: Check) -> list[str]:
+    """List what a reader of the source's own rows must know to find this check in them, and what else lies beside it."""
+    notes = []
+    if check.skew_s and check.recorded_at is not None:
+        hours = f"{abs(check.skew_s) / 3600:g} h {'ahead of' if check.skew_s > 0 else 'behind'}"
+        notes.append(
+            f"created_at says {_iso(check.recorded_at)}, {hours} what {check.sibling} say of the same act: its default takes "
+            "UTC for the session's local time; corrected here"
+        )
+    notes += [
+        f"left over beside it: {left.kind} {left.allocation_id} of booking {left.booking_id} for an overlapping time, never "
+        "confirmed: refused, or given up"
+        for left in check.leftovers
+    ]
+    return notes
+
+
 def _cannot_see(check: Check) -> list[str]:
     """List what the evidence of this check cannot show, so that nobody takes silence for proof."""
     limits = []
-    if check.grade is not Grade.NONE:
+    if check.shape == "idempotency":
+        limits += [
+            "refusals: they roll back, and only what held before them is left",
+            "earlier confirmations under the same key: the row is overwritten in place",
+            "allocations that came and went between two captures, where no log tells of them",
+        ]
+        if check.skew_s is None:
+            limits.append("whether the recorded instant is right: nothing else was written with it, and its default may be off")
+    elif check.grade is not Grade.NONE:
         limits.append("allocations that were not committed when the snapshot was taken, unless later evidence shows them")
     if check.requests and check.requests[0].source == "inferred":
         limits.append("what was asked for: it is inferred from the booking's own allocations")
-    if check.grade is Grade.PARTIAL or (check.grade is Grade.INFERRED and check.scope is None):
+    if (check.grade is Grade.PARTIAL and check.shape == "audit") or (check.grade is Grade.INFERRED and check.scope is None):
         limits.append("whether the snapshot lists everything that stood in the way")
     if check.cause is Cause.RIVAL_NOT_IN_EVIDENCE:
         limits.append("a rival that was deleted or changed before any capture or other snapshot saw it")
     if check.cause is Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE:
         limits.append("for whom PostgreSQL waited: no key was recorded")
+    limits += [f"what {relation} would tell: the source has none that could be read" for relation in check.not_read]
     if check.tenant is not None:
         limits.append(f"any other restaurant: the capture was made as tenant {check.tenant}, and shown its rows only")
     if any(conflict.rival.source == "later evidence" for conflict in check.conflicts):

@@ -139,7 +139,7 @@ _CAUSES = {
     Cause.REASON_NOT_RECORDED: ("refused, and no reason was recorded", "neither SQLSTATE nor rival"),
     Cause.CONFIRMED_OVER_CONFLICT: (
         "confirmed over a conflict",
-        "a rival stood in the snapshot under the rule in force: an alarm",
+        "a rival stood in the snapshot, or by rows captured later, under the rule in force: an alarm",
     ),
     Cause.CONFIRMED_OVER_SHADOW: (
         "confirmed over a shadow row",
@@ -155,7 +155,8 @@ _CAUSES = {
     ),
     Cause.EVIDENCE_MISSING: (
         "evidence missing",
-        "no snapshot, no word of what was asked for, or a scope that does not cover it",
+        "no snapshot, no word of what was asked for, a scope that does not cover it, or a row of which nobody can tell whether "
+        "it had gone",
     ),
     Cause.EVIDENCE_UNDECODABLE: ("evidence cannot be decoded", "what would decide is in quarantine"),
     Cause.RULE_UNKNOWN: ("rule in force not known", "no rule is known for that instant, or none that can be replayed exactly"),
@@ -167,7 +168,8 @@ class Grade(StrEnum):
 
     ``complete``: the check's own snapshot, and it says that it covers the request. ``inferred``: what was asked for is
     nowhere written, and taken from the booking's own allocations. ``partial``: a snapshot whose writer did not say what it
-    is complete for, or with entries in quarantine. ``none``: no usable snapshot.
+    is complete for, or with entries in quarantine; or none, as the idempotency shape has it, and the state is put together
+    from captures and logs. ``none``: no usable snapshot, or no request.
     """
 
     COMPLETE = "complete"
@@ -261,7 +263,10 @@ class Check:
 
     ``rule`` is null when none is known to have been in force. ``alternatives`` is null where the evidence is too thin to
     verify one. ``recorded`` holds sqlstate, constraint, message and detail as the source recorded them, each or all null.
-    ``tenant`` is set where the capture saw the rows of one restaurant only.
+    ``tenant`` is set where the capture saw the rows of one restaurant only. In the idempotency ``shape`` ``recorded_at`` is
+    the instant as it was stored, ``skew_s`` how far that is ahead of ``checked_at`` by its ``sibling``, null where it has
+    none; ``leftovers`` is what is left of others' holds for the same time. ``not_read`` names relations that the newest
+    capture could not read.
     """
 
     check_id: str
@@ -287,6 +292,12 @@ class Check:
     alternatives: tuple[Alternative, ...] | None
     near_misses: tuple[NearMiss, ...] = ()
     tenant: str | None = None
+    shape: str = "audit"
+    recorded_at: datetime | None = None
+    skew_s: float | None = None
+    sibling: str | None = None
+    leftovers: tuple[Allocation, ...] = ()
+    not_read: tuple[str, ...] = ()
 
 
 MIGRATED_AT = datetime(2025, 11, 13, 21, 21, tzinfo=UTC)

@@ -10,8 +10,13 @@ from analysis.model import NotFoundError
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
-    """Write ``allocation_versions``: every state in which snapshots, captures or the archive show an allocation."""
-    query.materialise(con, "reconstruct/allocation_versions")
+    """Write what stood when: every state in which anything shows an allocation, and what follows for single checks.
+
+    ``allocation_versions`` is for all; ``reconstructed`` for checks that recorded no snapshot, ``leftovers`` for refusals that
+    recorded nothing at all: both are empty in the audit shape.
+    """
+    for name in ("allocation_versions", "reconstructed", "leftovers"):
+        query.materialise(con, f"reconstruct/{name}")
 
 
 def state(con: duckdb.DuckDBPyConnection, restaurant_id: str, at: datetime) -> dict[str, Any]:

@@ -147,6 +147,8 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         near_misses=tuple(
             NearMiss(_held(r), r["side"], r["gap_s"]) for r in query.rows(con, "replay/near_misses", check_id=check_id)
         ),
+        leftovers=tuple(_leftover(r) for r in query.rows(con, "replay/check_leftovers", check_id=check_id)),
+        not_read=tuple(r["relation"] for r in query.rows(con, "replay/not_read")),
     )
 
 
@@ -174,6 +176,10 @@ _COPIED = (
     "recorded_verdict",
     "hold_id",
     "tenant",
+    "shape",
+    "recorded_at",
+    "skew_s",
+    "sibling",
 )
 
 
@@ -252,12 +258,25 @@ def _held(row: dict[str, Any]) -> Allocation:
         row["resource_id"],
         Window.of(row),
         kind="maintenance" if row["is_maintenance"] else "hold" if row["shadow"] else "booking",
-        source="snapshot",
+        source=row.get("source", "snapshot"),
         allocation_id=row["allocation_id"],
         booking_id=row["booking_id"],
         label=row["table_number"],
         shadow=row["shadow"],
         since=row["updated_at"],
+    )
+
+
+def _leftover(row: dict[str, Any]) -> Allocation:
+    return Allocation(
+        None,
+        None,
+        Window(row["window"], None, None),
+        row["kind"],
+        "leftover",
+        allocation_id=row["key"],
+        booking_id=row["booking_id"],
+        since=row["created_at"],
     )
 
 

@@ -44,16 +44,30 @@ def server() -> Iterator[str]:
             yield dsn
 
 
-@pytest.fixture
-def system(server: str) -> Iterator[str]:
-    """Yield the owner's DSN of the documented system with one restaurant in a database that prints time its own way."""
-    with database(server, "forensics_system") as dsn:
+@contextmanager
+def installed(server: str, database_name: str, migration: str) -> Iterator[str]:
+    """Make a database with one restaurant that prints time its own way, and yield its owner's DSN."""
+    with database(server, database_name) as dsn:
         with psycopg.connect(dsn, autocommit=True) as conn:
-            for name in ("schema", "migration_up", "reader"):
+            for name in ("schema", migration, "reader"):
                 conn.execute(query.text(f"postgres/{name}").encode())
             for setting in ("timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'"):
                 conn.execute(f"alter database {conn.info.dbname} set {setting}".encode())
             conn.execute("insert into restaurants values (%s, 'The Anchor', 'Europe/London')", [ANCHOR])
+        yield dsn
+
+
+@pytest.fixture
+def system(server: str) -> Iterator[str]:
+    """Yield the owner's DSN of the documented system."""
+    with installed(server, "forensics_system", "migration_up") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+def idempotency(server: str) -> Iterator[str]:
+    """Yield the owner's DSN of the system in the other shape, in which only successes are stored."""
+    with installed(server, "forensics_idempotency", "idempotency") as dsn:
         yield dsn
 
 

@@ -17,7 +17,7 @@ import duckdb
 import polars as pl
 
 import analysis
-from analysis import manifest
+from analysis import capture, manifest
 from analysis.model import RULES
 
 DAY = datetime(2025, 11, 20, 18, tzinfo=UTC)
@@ -26,26 +26,15 @@ CAPTURED_AT = "2025-12-01 00:00:00+00"
 V12 = {"key": RULES["v12"].name, "definition": RULES["v12"].definition}
 Row = dict[str, Any]
 
-RAW = {
-    "checks": (
-        *("booking_id", "confirmed", "conflict_details", "checked_at", "snapshot_data"),
-        *("snapshot_stored_bytes", "conflict_stored_bytes"),
-    ),
-    "allocations": (
-        *("booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
-        *("shadow", "is_maintenance", "created_at", "updated_at", "created_by"),
-    ),
-    "tables": ("restaurant_id", "table_number", "capacity", "min_party_size", "max_party_size", "section", "active"),
-    "restaurants": ("name", "timezone"),
-    "rules": ("definition",),
-}
-RAW["allocations_archive"] = (*RAW["allocations"], "archived_at")
-RAW = {relation: (*columns, "row_xid") for relation, columns in RAW.items()}
 CAPTURES = tuple(manifest.TABLES["captures"])
 
 
 def planted(
-    *, captures: Iterable[str] = (CAPTURED_AT,), vanished: Iterable[Row] = (), **raw: Iterable[Row]
+    *,
+    captures: Iterable[str] = (CAPTURED_AT,),
+    vanished: Iterable[Row] = (),
+    read: Iterable[Row] = (),
+    **raw: Iterable[Row],
 ) -> duckdb.DuckDBPyConnection:
     """Make a store in memory out of raw rows and derive what follows from them.
 
@@ -55,13 +44,14 @@ def planted(
     con = duckdb.connect()
     con.execute("set TimeZone = 'UTC'")
     raw = {"rules": [V12], **raw}
-    for relation, columns in RAW.items():
+    for relation, columns in capture.COLUMNS.items():
         rows = [{"key": str(i), "capture_id": 1, **row} for i, row in enumerate(raw.pop(relation, ()), 1)]
-        _create(con, f"raw_{relation}", ("key", *columns), rows)
+        _create(con, f"raw_{relation}", columns, rows)
     assert not raw, f"no such relations: {list(raw)}"
     _create(con, "captures", CAPTURES, [{"capture_id": i, "captured_at": at} for i, at in enumerate(captures, 1)])
     con.execute("alter table captures alter captured_at type timestamptz")
     _create(con, "vanished", ("relation", "key"), list(vanished))
+    _create(con, "capture_relations", manifest.TABLES["capture_relations"], list(read))
     analysis.derive(con)
     return con
 

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from story import RAW, Asked, planted, story, window
+from story import Asked, planted, story, window
 
-from analysis import query, replay
+from analysis import capture, query, replay
 from analysis.model import NotFoundError
 
 S18, S20 = "2025-11-15 18:00:00+00", "2025-11-15 20:00:00+00"
@@ -450,8 +450,8 @@ def test_the_newest_version_of_a_check_counts() -> None:
 
 
 def test_stories_are_planted_in_the_columns_that_a_capture_writes(evidence: duckdb.DuckDBPyConnection) -> None:
-    for relation, columns in RAW.items():
-        assert evidence.table(f"raw_{relation}").columns == ["capture_id", "key", *columns]
+    for relation, columns in capture.COLUMNS.items():
+        assert evidence.table(f"raw_{relation}").columns == ["capture_id", *columns]
 
 
 @pytest.mark.parametrize("instant", ["infinity", "-infinity", "12025-11-15 18:00:00+00", "0044-03-15 12:00:00+00 BC"])

@@ -9,16 +9,11 @@ import pytest
 from conftest import ANCHOR
 from psycopg.conninfo import make_conninfo
 
-from analysis import lab, query, source
+from analysis import lab, source
 from analysis.model import SourceError
 
 SECRET = "hunter2secret"
 OTHER = "00000000-0000-4000-8000-000000000002"
-IDEMPOTENCY_SHAPE = """
-create table booking_confirmation_results (
-    booking_id uuid, hold_id uuid unique, restaurant_id uuid, idempotency_key text, table_ids uuid[],
-    assignment_window tstzrange, created_at timestamptz default timezone('utc', now()), actor_id uuid, metadata jsonb,
-    primary key (booking_id, idempotency_key))"""
 RENAME = "alter table booking_confirmation_results rename"
 RETYPE = "alter table booking_confirmation_results alter"
 
@@ -91,7 +86,7 @@ def test_a_wrong_password_a_missing_one_and_an_unknown_role(guarded: str) -> Non
 
 def test_the_reader_reads_the_documented_system(system: str) -> None:
     with source.snapshot(lab.reader_dsn(system)) as connection:
-        assert source.shape(connection) == "audit"
+        assert source.shape(connection) == source.Shape("audit", source._READ["audit"], {}, ())
         assert connection.execute("select current_user").fetchone() == ("forensics_reader",)
 
 
@@ -99,12 +94,32 @@ def test_the_reader_reads_the_documented_system(system: str) -> None:
     ("change", "told"),
     {
         "gone": ("drop table booking_confirmation_results", "no table booking_confirmation_results on the search path"),
-        "idempotency": (f"drop table booking_confirmation_results; {IDEMPOTENCY_SHAPE}", "has the idempotency shape"),
-        "a column lacks": (f"{RENAME} confirmed to ok", "confirmed: expected boolean, found nothing"),
+        "another column": (
+            f"{RENAME} confirmed to ok",
+            "is not of the audit shape, the nearer of the two: confirmed: expected boolean, found nothing; "
+            "ok: expected nothing, found boolean",
+        ),
+        "one column of the other shape": (
+            "drop table booking_confirmation_results; create table booking_confirmation_results (booking_id uuid, "
+            "hold_id uuid, restaurant_id int, idempotency_key text, table_ids uuid, assignment_window tstzrange, actor_id int, "
+            "metadata jsonb)",
+            "is not of the idempotency shape, the nearer of the two: table_ids: expected a list, found uuid; "
+            "created_at: expected timestamp with time zone, found nothing",
+        ),
+        "in another schema": (
+            "create schema elsewhere; alter table booking_confirmation_results set schema elsewhere",
+            'no table booking_confirmation_results on the search path ("$user", public); there is one in schema elsewhere: '
+            "add ?options=-csearch_path%3Delsewhere to the DSN",
+        ),
+        "other allocations": (
+            "alter table allocations alter updated_at drop default, alter updated_at type date, drop created_by",
+            "allocations has other columns than documented: updated_at: expected timestamp with time zone, found date; "
+            "created_by: expected any type, found nothing",
+        ),
         "a column differs": (f"{RETYPE} snapshot_data type text", "snapshot_data: expected jsonb, found text"),
         "two at once": (
             f"{RENAME} confirmed to ok; {RETYPE} conflict_details type json",
-            "confirmed: expected boolean, found nothing; conflict_details: expected jsonb, found json",
+            "confirmed: expected boolean, found nothing; conflict_details: expected jsonb, found json; ok: expected nothing",
         ),
     }.values(),
 )
@@ -125,30 +140,44 @@ def test_a_booking_id_of_any_type_is_the_audit_shape(system: str, type_: str) ->
 def test_a_table_that_is_missing_is_named(system: str) -> None:
     with psycopg.connect(system) as conn:
         conn.execute("drop table allocations cascade")
-    assert refusal(system, query.text("capture/allocations")).startswith('relation "allocations" does not exist')
+    assert refusal(system) == "no table allocations on the search path: is this the booking database?"
 
 
-@pytest.mark.parametrize("setting", ["", "-c app.restaurant_id=00000000-0000-4000-8000-000000000001"])
-def test_a_role_that_would_see_a_part_is_refused_not_served(tenant: str, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "outcome"),
+    [
+        ("", "which raises 42501: app.restaurant_id is not set"),
+        (f"-c app.restaurant_id={OTHER}", "which hides rows and says nothing"),
+    ],
+)
+def test_a_role_that_would_see_a_part_is_refused_not_served(system: str, tenant: str, setting: str, outcome: str) -> None:
+    one_check_each(system)
     assert refusal(make_conninfo(tenant, options=setting)) == (
         "role forensics_test_tenant would not see every row: row-level security filters booking_confirmation_results "
-        '(policy "Tenant service role"). Use forensics_reader (sql/postgres/reader.sql), or capture one tenant with --tenant ID'
+        f'(policy "Tenant service role"), {outcome}. '
+        "Use forensics_reader (sql/postgres/reader.sql), or capture one tenant with --tenant ID"
     )
 
 
 def test_a_role_that_no_policy_admits_is_told_so(system: str, tenant: str) -> None:
     with psycopg.connect(system) as conn:
         conn.execute('drop policy "Tenant service role" on booking_confirmation_results')
-    assert "filters booking_confirmation_results (no policy admits anybody)" in refusal(tenant)
+    assert "filters booking_confirmation_results (no policy admits anybody), which hides rows and says nothing" in refusal(
+        tenant
+    )
 
 
 def test_any_table_that_is_filtered_counts(system: str, tenant: str) -> None:
     with psycopg.connect(system) as conn:
+        conn.execute("alter table booking_confirmation_results disable row level security")
         conn.execute("alter table allocations enable row level security")
-    assert "row-level security filters allocations (no policy admits anybody)" in refusal(tenant)
+    assert "row-level security filters allocations (no policy admits anybody), which hides rows and says nothing" in refusal(
+        tenant
+    )
 
 
-def test_one_tenant_is_read_where_it_is_asked_for(system: str, tenant: str) -> None:
+def one_check_each(system: str) -> None:
+    """Write a booking with a check for each of two restaurants, whose id is also the booking's."""
     with psycopg.connect(system) as conn:
         conn.execute("insert into restaurants values (%s, 'Other', 'UTC')", [OTHER])
         for restaurant in (ANCHOR, OTHER):
@@ -156,6 +185,10 @@ def test_one_tenant_is_read_where_it_is_asked_for(system: str, tenant: str) -> N
             conn.execute(booking.encode(), [restaurant, restaurant])
             check = "insert into booking_confirmation_results (booking_id, confirmed) values (%s, true)"
             conn.execute(check.encode(), [restaurant])
+
+
+def test_one_tenant_is_read_where_it_is_asked_for(system: str, tenant: str) -> None:
+    one_check_each(system)
     ask = b"select booking_id::text from booking_confirmation_results"
     for restaurant in (ANCHOR, OTHER):
         with source.snapshot(tenant, restaurant) as connection:

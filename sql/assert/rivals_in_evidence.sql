@@ -28,6 +28,13 @@ anti join (
 
     union all
 
+    select
+        check_id, allocation_id, resource_type, resource_id, booking_id, "window",
+        if(presence = 'certain', 'reconstructed', 'perhaps gone') as source
+    from reconstructed
+
+    union all
+
     select n.check_id, null, n.resource_type, n.resource_id, null, w."window", 'named by PostgreSQL' as source
     from named_rivals as n
     inner join windows as w using (window_text)

@@ -8,7 +8,7 @@ with found as (
         null as item_no,
         count(c.check_id) as decoded,
         count(q.key) as quarantined
-    from (select distinct key from raw_checks) as r
+    from (select key from raw_checks union select key from raw_confirmations) as r
     left join checks as c
         on c.check_id = r.key
     left join quarantine as q

@@ -8,7 +8,7 @@ select
 from verdicts as v
 left join rivals as r
     on r.check_id = v.check_id
-    and r.source in ('snapshot', 'other restaurant', 'same request')
+    and r.source in ('snapshot', 'reconstructed', 'other restaurant', 'same request')
 group by v.check_id, v.replayed_verdict
 having (v.replayed_verdict = 'conflict') <> (rivals > 0)
 order by v.check_id

@@ -20,10 +20,17 @@ select
 from (
     values
         ('checks', 'booking_confirmation_results'),
+        ('confirmations', 'booking_confirmation_results'),
         ('allocations', 'allocations'),
         ('allocations_archive', 'allocations_archive'),
         ('tables', 'table_inventory'),
-        ('restaurants', 'restaurants')
+        ('restaurants', 'restaurants'),
+        ('capacity_outbox', 'capacity_outbox'),
+        ('audit_logs', 'audit_logs'),
+        ('booking_assignment_idempotency', 'booking_assignment_idempotency'),
+        ('booking_table_assignments', 'booking_table_assignments'),
+        ('table_holds', 'table_holds'),
+        ('observability_events', 'observability_events')
 ) as t (relation, table_name)
 inner join pg_catalog.pg_class as c on c.oid = to_regclass(t.table_name)
 inner join pg_catalog.pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped

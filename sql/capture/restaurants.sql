@@ -1,10 +1,10 @@
--- Every restaurant with its time zone, as text.
+-- Every restaurant with its time zone, as text; null where the source has no such column.
 -- Grain: restaurant.
 -- Parameters: none.
 select
     id::text as key,
-    name::text as name,
-    timezone::text as timezone,
+    to_jsonb(r) ->> 'name' as name,
+    to_jsonb(r) ->> 'timezone' as timezone,
     xmin::text as row_xid
-from restaurants
+from restaurants as r
 order by id

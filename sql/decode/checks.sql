@@ -25,8 +25,13 @@ select
     s.check_no,
     s.check_id,
     s.booking_id,
-    coalesce(try_cast(s.restaurant_id as uuid)::varchar, s.restaurant_id) as restaurant_id,
-    try_cast(s.checked_at as timestamptz) as checked_at,
+    coalesce(if(ids.are_uuids, try_cast(s.restaurant_id as uuid)::varchar, null), s.restaurant_id) as restaurant_id,
+    s.shape,
+    -- The offset of a session's time zone, where the writer's default put it into the instant, is taken out again.
+    try_cast(s.checked_at as timestamptz) - to_seconds(coalesce(clock.skew_s, 0)) as checked_at,
+    try_cast(s.checked_at as timestamptz) as recorded_at,
+    clock.skew_s,
+    clock.sibling,
     case try_cast(s.confirmed as boolean) when true then 'confirmed' when false then 'refused' end as recorded_verdict,
     s.sqlstate,
     s.constraint_name,
@@ -49,6 +54,8 @@ select
     s.conflict_bytes,
     s.capture_id
 from placed as s
+cross join ids
+left join clocks as clock using (check_id)
 left join windows as w
     on w.window_text = s.requested_text
 left join windows as scope

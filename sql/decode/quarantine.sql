@@ -58,6 +58,22 @@ where e.problem is not null
 union all
 
 select
+    said.relation,
+    said.key,
+    null as item_no,
+    w.problem as reason,
+    w.window_text as raw
+from (
+    select source as relation, key, window_text from logged
+    union
+    select 'table_holds' as relation, hold_id as key, window_text from holds
+) as said
+inner join windows as w using (window_text)
+where w.problem is not null
+
+union all
+
+select
     'allocations' as relation,
     a.key,
     null as item_no,

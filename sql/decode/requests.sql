@@ -30,9 +30,10 @@ decoded as (
         s.check_id,
         s.source,
         s.resource_type,
-        coalesce(try_cast(s.resource_id as uuid)::varchar, s.resource_id) as resource_id,
+        coalesce(if(are_uuids, try_cast(s.resource_id as uuid)::varchar, null), s.resource_id) as resource_id,
         w.* exclude (window_text, is_empty, problem)
     from said as s
+    cross join ids
     inner join windows as w using (window_text)
     where w.problem is null
 ),

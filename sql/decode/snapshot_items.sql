@@ -46,11 +46,11 @@ select
     entry,
     places,
     -- PostgreSQL compares uuids, not their spelling.
-    coalesce(try_cast(item.id as uuid)::varchar, item.id) as allocation_id,
-    coalesce(try_cast(item.booking_id as uuid)::varchar, item.booking_id) as booking_id,
-    coalesce(try_cast(item.restaurant_id as uuid)::varchar, item.restaurant_id) as restaurant_id,
+    coalesce(if(are_uuids, try_cast(item.id as uuid)::varchar, null), item.id) as allocation_id,
+    coalesce(if(are_uuids, try_cast(item.booking_id as uuid)::varchar, null), item.booking_id) as booking_id,
+    coalesce(if(are_uuids, try_cast(item.restaurant_id as uuid)::varchar, null), item.restaurant_id) as restaurant_id,
     item.resource_type as resource_type,
-    coalesce(try_cast(item.resource_id as uuid)::varchar, item.resource_id) as resource_id,
+    coalesce(if(are_uuids, try_cast(item.resource_id as uuid)::varchar, null), item.resource_id) as resource_id,
     case
         -- A list would read like a closed range once it is text.
         when json_type(item."window") = 'ARRAY' then 'list ' || item."window"::varchar
@@ -68,4 +68,5 @@ select
         and (list_contains(keys, 'window') or window_text is not null)
     ) as lacks_a_column
 from parsed
+cross join ids
 order by entry_no

@@ -1,13 +1,19 @@
 -- The newest version of every check's evidence, its JSON taken apart once; only the list of allocations is left to the next.
+-- In the idempotency shape the row itself says what was asked for, and there is nothing else.
 -- Grain: check.
 -- Parameters: none.
 with newest as (
     select
+        shape,
         key,
         max(capture_id) as capture_id,
-        row_number() over (order by key) as check_no
-    from raw_checks
-    group by key
+        row_number() over (order by shape, key) as check_no
+    from (
+        select 'audit' as shape, key, capture_id from raw_checks
+        union all
+        select 'idempotency' as shape, key, capture_id from raw_confirmations
+    )
+    group by shape, key
 ),
 
 parsed as (
@@ -39,7 +45,10 @@ parsed as (
             }'
         )) as conflict
     from raw_checks as r
-    inner join newest using (key, capture_id)
+    inner join newest
+        on newest.shape = 'audit'
+        and newest.key = r.key
+        and newest.capture_id = r.capture_id
 ),
 
 said as (
@@ -69,6 +78,7 @@ said as (
 select
     check_no,
     check_id,
+    'audit' as shape,
     capture_id,
     booking_id,
     confirmed,
@@ -93,6 +103,7 @@ select
     coalesce(request.restaurant_id, scope.restaurant_id) as restaurant_id,
     scope.restaurant_id as scope_restaurant_id,
     request.hold_id as hold_id,
+    null as idempotency_key,
     request.table_ids as table_ids,
     windows[1] as requested_text,
     windows[2] as scope_text,
@@ -107,4 +118,29 @@ select
         'window_text': windows[n + 2]
     }) as attempted
 from said
+
+union all by name
+
+select
+    newest.check_no,
+    r.key as check_id,
+    'idempotency' as shape,
+    r.capture_id,
+    r.booking_id,
+    'true' as confirmed,
+    r.created_at as checked_at,
+    false as has_snapshot,
+    0 as snapshot_allocations,
+    0 as snapshot_bytes,
+    0 as conflict_bytes,
+    r.restaurant_id,
+    r.hold_id,
+    r.idempotency_key,
+    from_json(r.table_ids, '["VARCHAR"]') as table_ids,
+    r.window_text as requested_text
+from raw_confirmations as r
+inner join newest
+    on newest.shape = 'idempotency'
+    and newest.key = r.key
+    and newest.capture_id = r.capture_id
 order by check_no

@@ -14,6 +14,10 @@ with texts as (
     union
     select window_text from raw_allocations
     union
+    select window_text from logged
+    union
+    select window_text from holds
+    union
     select window_text from raw_allocations_archive
 ),
 

@@ -42,6 +42,69 @@ seen as (
     inner join captures as k using (capture_id)
     left join windows as w using (window_text)
     where w.problem is null
+),
+
+-- One entry each where several say the same.
+assigned as (
+    select distinct
+        l.booking_id, l.restaurant_id, l.table_id, l.logged_at,
+        w."window", w.window_lower, w.window_upper, w.lower_inc, w.upper_inc, w.lower_pos, w.upper_pos
+    from logged as l
+    inner join windows as w using (window_text)
+    where l.event in ('assigned', 'confirmed')
+    and l.table_id is not null
+    and l.logged_at is not null
+    and w.problem is null
+),
+
+-- What a log says a booking was given stood, as far as the logs tell, until they say something else of that booking.
+told as (
+    select
+        a.*,
+        coalesce(c.key, a.booking_id || '/' || a.table_id) as allocation_id,
+        (
+            select min(n.logged_at)
+            from logged as n
+            where n.booking_id = a.booking_id
+            and n.logged_at > a.logged_at
+            and (n.event = 'unassigned' or n.window_text is not null)
+        ) as told_otherwise_at
+    from assigned as a
+    left join (
+        select booking_id, resource_id, max(key) as key
+        from (
+            select key, booking_id, resource_type, resource_id from raw_allocations
+            union
+            select key, booking_id, resource_type, resource_id from raw_allocations_archive
+        )
+        where resource_type = 'table'
+        group by booking_id, resource_id
+    ) as c
+        on c.booking_id = a.booking_id
+        and c.resource_id = a.table_id
+),
+
+every as (
+    from seen
+
+    union all by name
+
+    select
+        t.allocation_id, t.booking_id, t.restaurant_id, 'table' as resource_type, t.table_id as resource_id,
+        t."window", t.window_lower, t.window_upper, t.lower_inc, t.upper_inc, t.lower_pos, t.upper_pos,
+        false as shadow,
+        false as is_maintenance,
+        t.logged_at as updated_at,
+        t.logged_at as first_seen_at,
+        coalesce(t.told_otherwise_at, t.logged_at) as last_seen_at,
+        'log' as source
+    from told as t
+    -- Where the row itself shows the same, from no later on, the log adds nothing.
+    anti join seen as s
+        on s.allocation_id = t.allocation_id
+        and s."window" = t."window"
+        and not s.shadow
+        and s.updated_at <= t.logged_at + interval 1 second
 )
 
 select
@@ -51,6 +114,6 @@ select
     min(first_seen_at) as first_seen_at,
     max(last_seen_at) as last_seen_at,
     list_sort(list_distinct(list(source))) as sources
-from seen
+from every
 group by all
 order by restaurant_id, window_lower, allocation_id, updated_at

@@ -24,14 +24,17 @@ missed as (
         key as allocation_id,
         try_cast(archived_at as timestamptz) as missed_at
     from raw_allocations_archive
-),
 
-gone as (
+    union all
+
     select
-        allocation_id,
-        min(missed_at) as missed_at
-    from missed
-    group by allocation_id
+        v.allocation_id,
+        l.logged_at as missed_at
+    from versions as v
+    inner join logged as l
+        on l.booking_id = v.booking_id
+        and l.event = 'unassigned'
+        and coalesce(l.table_id = v.resource_id, true)
 )
 
 select
@@ -43,10 +46,12 @@ select
     v.shadow,
     if($at <= v.last_seen_at, 'certain', 'possible') as presence,
     v.updated_at as since,
-    coalesce(v.next_updated_at, g.missed_at) as until,
+    least(v.next_updated_at, g.missed_at) as until,
     array_to_string(v.sources, ', ') as source
 from versions as v
-left join gone as g using (allocation_id)
+asof left join missed as g
+    on g.allocation_id = v.allocation_id
+    and g.missed_at >= v.updated_at
 where v.updated_at <= $at
-and $at < coalesce(v.next_updated_at, g.missed_at, 'infinity'::timestamptz)
+and $at < coalesce(least(v.next_updated_at, g.missed_at), 'infinity'::timestamptz)
 order by v.resource_type, v.resource_id, v.window_lower, v.allocation_id

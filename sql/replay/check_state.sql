@@ -1,5 +1,5 @@
--- The allocations in one check's own snapshot, by the table's name.
--- Grain: allocation in the snapshot.
+-- The allocations in one check's own snapshot, or reconstructed for it, by the table's name.
+-- Grain: allocation.
 -- Parameters: check_id.
 select
     a.allocation_id,
@@ -12,8 +12,13 @@ select
     a.window_upper,
     a.shadow,
     a.is_maintenance,
-    a.updated_at
-from snapshot_allocations as a
+    a.updated_at,
+    if(a.item_no is null, 'reconstructed', 'snapshot') as source
+from (
+    select * from snapshot_allocations
+    union all by name
+    select * exclude (presence, until, source) from reconstructed
+) as a
 left join tables as t
     on t.table_id = a.resource_id
     and a.resource_type = 'table'

@@ -220,8 +220,37 @@ perhaps as (
     and q.refused_by_nobody_named
 ),
 
+-- Without a snapshot: what captures and logs show of that instant. The constraint did accept the check, so that what nobody
+-- saw go, or saw by another clock, is no rival that counts.
+reconstructed_rivals as (
+    select
+        q.*,
+        a.allocation_id, a.booking_id as rival_booking_id, a.restaurant_id as rival_restaurant_id,
+        a.resource_type as rival_resource_type, a.resource_id as rival_resource_id,
+        a."window" as rival_window, a.window_lower as rival_lower, a.window_upper as rival_upper,
+        a.lower_pos as rival_lower_pos, a.upper_pos as rival_upper_pos,
+        a.shadow, a.is_maintenance, a.created_at, a.updated_at,
+        if(a.presence = 'certain', 'reconstructed', 'perhaps gone') as source
+    from asked as q
+    inner join reconstructed as a
+        on a.check_id = q.check_id
+        and a.lower_pos <= q.upper_pos
+        and q.lower_pos <= a.upper_pos
+        and (not q.same_type or a.resource_type = q.resource_type)
+        and (not q.same_resource or a.resource_id = q.resource_id)
+        and (not q.same_shadow or not a.shadow)
+        and (not q.firm_only or not a.shadow)
+    where a.booking_id is distinct from q.booking_id
+    qualify row_number() over (
+        partition by q.check_id, q.resource_type, q.resource_id, q.rule, a.allocation_id
+        order by a.presence, a.updated_at desc
+    ) = 1
+),
+
 found as (
     from in_snapshot
+    union all by name
+    from reconstructed_rivals
     union all by name
     from asked_together
     union all by name

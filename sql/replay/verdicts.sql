@@ -5,7 +5,7 @@ with told_rivals as (
     select
         n.check_id,
         n.source,
-        n.source in ('snapshot', 'other restaurant', 'same request') as counts,
+        n.source in ('snapshot', 'reconstructed', 'other restaurant', 'same request') as counts,
         n.overlap_s,
         (n.rival_resource_type, n.rival_resource_id, n.allocation_id, n."window") as rival,
         coalesce(n.shadow, false) as is_shadow,
@@ -19,6 +19,7 @@ counted_rivals as (
         check_id,
         count(distinct rival) filter (counts) as rivals,
         count(*) filter (source = 'moved before commit') as rivals_moved,
+        count(*) filter (source = 'perhaps gone') as rivals_perhaps_gone,
         count(*) filter (source = 'later evidence') as rivals_committed_meanwhile,
         count(*) filter (source = 'perhaps later') as rivals_perhaps_meanwhile,
         coalesce(bool_and(overlap_s > 0 and overlap_s < 0.001 and overlap_s is not null), false) as below_a_millisecond,
@@ -112,8 +113,11 @@ evidence as (
         n.* exclude (check_id, rivals),
         h.check_id is not null as is_held_already,
         case
-            when not c.has_snapshot or c.snapshot_problem is not null then 'none'
+            when c.shape = 'audit' and (not c.has_snapshot or c.snapshot_problem is not null) then 'none'
+            when c.shape = 'idempotency' and q.check_id is null then 'none'
             when q.is_inferred then 'inferred'
+            -- Put together from captures and logs, which never say that they are complete.
+            when c.shape = 'idempotency' then 'partial'
             when b.entries is not null then 'partial'
             when c.scope_window is null or not r.same_restaurant then 'partial'
             when c.scope_lower_pos <= q.lower_pos and q.upper_pos <= c.scope_upper_pos then 'complete'
@@ -123,7 +127,7 @@ evidence as (
         end as grade,
         case
             when c.snapshot_problem is not null then 'evidence_undecodable'
-            when not c.has_snapshot then 'evidence_missing'
+            when not c.has_snapshot and c.shape = 'audit' then 'evidence_missing'
             when r.rule is null then 'rule_unknown'
             when q.check_id is null and exists (
                 from quarantine as z
@@ -134,6 +138,7 @@ evidence as (
             when coalesce(n.rivals, 0) > 0 then null
             -- Where anybody anywhere may be a rival, no snapshot shows that nobody was.
             when r.spans_all then 'evidence_missing'
+            when n.rivals_perhaps_gone > 0 then 'evidence_missing'
             -- A request for no restaurant passes, as a null does; a foreign writer's silence may mean any.
             when c.restaurant_id is null and r.same_restaurant and not q.restaurant_is_said then 'evidence_missing'
             when not r.replayable then 'rule_unknown'

@@ -1,0 +1,16 @@
+-- Every event of the capacity outbox, whole, as JSON text in UTC.
+-- Grain: event.
+-- Parameters: none.
+select
+    -- A row without a key of its own goes by its place in the table.
+    coalesce(document ->> 'id', place) as key,
+    document::text as document,
+    row_xid
+from (
+    select
+        to_jsonb(t) as document,
+        t.ctid::text as place,
+        t.xmin::text as row_xid
+    from capacity_outbox as t
+) as whole
+order by key
