@@ -135,6 +135,8 @@ def _capture(args: argparse.Namespace) -> None:
     manifest = capture.pull(args.dsn, args.store, analysis.derive, args.tenant)
     with closing(analysis.open_store(args.store)) as con:
         reasons = query.rows(con, "decode/quarantine_reasons")
+        left = con.execute("select kind, count(*) from leftovers group by kind order by kind").fetchall()
+    manifest["leftovers"] = dict(left)
     manifest["quarantined"] = sum(row["rows"] for row in reasons)
     if args.json:
         _print_json(manifest)
@@ -147,6 +149,8 @@ def _capture(args: argparse.Namespace) -> None:
     sight = "row security off" if args.tenant is None else f"only what tenant {args.tenant} may see"
     print(f"Read {read} ({manifest['shape']} shape)")
     print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}")
+    for gap in report.gaps(manifest):
+        print(gap)
     print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)", end="")
     print(
         f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
@@ -156,6 +160,9 @@ def _capture(args: argparse.Namespace) -> None:
         print(f"Still to come, if at all: transaction {row['row_xid']} has written and not committed, open since {since}")
     told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
     print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
+    if left:
+        told = ", ".join(f"{rows:,} {kind}{'s' * (rows != 1)}" for kind, rows in left)
+        print(f"Left over from holds that were never confirmed, refused or given up: {told}")
     print(f"Chain {report.short(manifest['chained_to'])} → {report.short(manifest['chain_hash'])}")
     print(f"Capture {manifest['capture_id']} is in {args.store}")
 

@@ -81,7 +81,30 @@ def short(chain_hash: str | None) -> str:
 
 def plural(relation: str) -> str:
     """Return what the rows of a relation are called."""
-    return {"allocations_archive": "archived"}.get(relation, relation)
+    return _ROWS.get(relation, relation)
+
+
+_ROWS = {
+    "allocations_archive": "archived",
+    "capacity_outbox": "outbox events",
+    "audit_logs": "audit entries",
+    "booking_assignment_idempotency": "ledger entries",
+    "booking_table_assignments": "assignments",
+    "table_holds": "holds",
+    "observability_events": "reported events",
+}
+
+
+def gaps(manifest: dict[str, Any]) -> list[str]:
+    """Tell what a capture found too little of, from its manifest: no checks, no such table, no such column."""
+    lines = []
+    if manifest["empty"]:
+        lines.append(f"No checks to read: {manifest['empty']}")
+    if manifest["missing"]:
+        lines.append(f"Not there to read: {'; '.join(manifest['missing'].values())}")
+    if manifest["lacking"]:
+        lines.append(f"No such column, read as null: {', '.join(manifest['lacking'])}")
+    return lines
 
 
 def _plain(value: object) -> object:

@@ -268,3 +268,31 @@ def test_a_case_file_leads_to_the_same_explanation(house: House, store: Path, ps
         page = case.write(con, check_id, analysis.explain_check, analysis.derive, pseudonymize=pseudonymize)
     assert case.verify(page, analysis.explain_check, analysis.derive) == []
     assert (booking(2) in page) is not pseudonymize
+
+
+def test_the_summary_of_a_capture_says_what_is_not_there_and_what_is_left_over(
+    house: House, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    house.hold(1, 1, minutes=0)
+    house.run("drop table observability_events; revoke select on audit_logs from forensics_reader")
+    house.run("alter table restaurants drop column timezone; drop table allocations_archive cascade")
+    house.run("alter table capacity_outbox drop column status")
+    with pytest.raises(SystemExit):
+        cli.main(["capture", lab.reader_dsn(house.dsn), "--store", str(store)])
+    told = capsys.readouterr().out
+    assert "Read 0 confirmations, 1 allocations, 4 tables, 1 restaurants, 0 outbox events, 0 ledger entries" in told
+    assert "(idempotency shape)" in told
+    assert "No checks to read: the table public.booking_confirmation_results is empty, nothing is hidden from this role" in told
+    assert (
+        "Not there to read: no table allocations_archive; role forensics_reader may not select from audit_logs; "
+        "no table observability_events\n" in told
+    )
+    assert "No such column, read as null: restaurants.timezone, capacity_outbox.status" in told
+    assert "never confirmed, refused or given up: 1 hold, 1 shadow row\n" in told
+    # What comes later is read by the next capture, and what is taken away is no proof that its rows are gone.
+    house.run("grant select on audit_logs to forensics_reader; drop table table_holds cascade")
+    manifest = pull(house, store)
+    assert set(manifest["missing"]) == {"allocations_archive", "observability_events", "table_holds"}
+    assert ask(store, "select count(*) from vanished") == [(0,)]
+    with closing(analysis.open_store(store)) as con:
+        assert analysis.verify(con) == []
