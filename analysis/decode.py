@@ -14,6 +14,7 @@ RELATIONS = (
     "clocks",
     "windows",
     "snapshot_entries",
+    "snapshot_duplicates",
     "snapshot_listing",
     "snapshot_allocations",
     "quarantine",

@@ -17,6 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from story import Asked, planted, story, window
 
+import analysis
 from analysis import capture, query, replay
 from analysis.model import NotFoundError
 
@@ -296,6 +297,7 @@ ITEM = TOLD["allocations"][0]
 BAD_SNAPSHOTS: dict[str, tuple[str, str]] = {
     "not JSON": ("{oops", "snapshot is not JSON"),
     "nothing": ("", "snapshot is not JSON"),
+    "cut off in its list": (json.dumps(TOLD).partition('"shadow"')[0], "snapshot is not JSON"),
     "list": ("[1]", "snapshot is not an object"),
     "string": ('"{}"', "snapshot is not an object"),
     "no allocations": (json.dumps({k: v for k, v in TOLD.items() if k != "allocations"}), "snapshot has no allocations"),
@@ -439,6 +441,72 @@ def test_hostile_text_stays_data(kind: str, hostile: duckdb.DuckDBPyConnection) 
     rival = conflict.rival
     assert {check.check_id, check.restaurant_id, check.hold_id, check.requests[0].resource_id} == {HOSTILE[kind]}
     assert {rival.allocation_id, rival.booking_id, rival.restaurant_id, rival.resource_id} == {HOSTILE[kind]}
+
+
+def test_an_id_told_twice_is_told_once_and_one_told_in_two_ways_is_set_aside() -> None:
+    same, other = dict(ITEM), {**ITEM, "window": window("[100,110)")}
+    con = planted(
+        checks=[
+            GOOD.row(),
+            GOOD.row(key="same", snapshot_data=json.dumps({**TOLD, "allocations": [ITEM, same]})),
+            GOOD.row(key="differs", snapshot_data=json.dumps({**TOLD, "allocations": [ITEM, {**ITEM, "id": "x"}, other]})),
+            GOOD.row(key="alone", snapshot_data=json.dumps({**TOLD, "allocations": [other, other]})),
+        ]
+    )
+    assert con.execute("select key, item_no, reason, raw ->> 'window' from quarantine order by all").fetchall() == [
+        ("differs", place, "id is listed twice, with different content", told["window"])
+        for place, told in ((1, ITEM), (3, other))
+    ]
+    verdicts = "select check_id, replayed_verdict, grade, rivals from verdicts order by all"
+    assert con.execute(verdicts).fetchall() == [
+        ("alone", "clear", "complete", 0),
+        ("differs", "conflict", "partial", 1),
+        ("good", "conflict", "complete", 1),
+        ("same", "conflict", "complete", 1),
+    ]
+    assert query.rows(con, "assert/rows_accounted_for") == query.rows(con, "assert/rivals_in_evidence") == []
+
+
+NESTED = {
+    "nothing but brackets": ("[" * 1_000_000, "snapshot is nested deeper than 100 levels"),
+    "closed brackets": ("[" * 100_000 + "]" * 100_000, "snapshot is nested deeper than 100 levels"),
+    "objects in objects": ('{"a": ' * 100_000 + "1" + "}" * 100_000, "snapshot is nested deeper than 100 levels"),
+    "inside a good list": ("good", "snapshot is nested deeper than 100 levels"),
+    "short": ("[" * 30_000 + "]" * 30_000, "snapshot is not an object"),
+    "short, cut off": ("[" * 30_000, "snapshot is not JSON"),
+    "long": ('{"allocations": [' + "1," * 9_000_000 + "1]}", "snapshot is longer than 16 MiB"),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_nesting_is_set_aside_and_the_checks_beside_it_are_used(kind: str) -> None:
+    text, reason = NESTED[kind]
+    if text == "good":
+        text = json.dumps(GOOD.snapshot()).replace('"allocations": [', f'"allocations": [{"[" * 50_000}{"]" * 50_000}, ')
+    con = planted(checks=[GOOD.row(), GOOD.row(key="deep", snapshot_data=text)])
+    [(key, said, raw)] = con.execute("select key, reason, raw from quarantine").fetchall()
+    assert (key, said, raw == text) == ("deep", reason, True)
+    assert con.execute("select check_id, replayed_verdict, cause from verdicts order by all").fetchall() == [
+        ("deep", "unknown", "evidence_undecodable"),
+        ("good", "conflict", "confirmed_over_conflict"),
+    ]
+    assert query.rows(con, "assert/rows_accounted_for") == []
+
+
+def test_a_hundred_megabytes_of_nesting_take_no_more_than_a_few_times_as_much() -> None:
+    """Parsed, they would take some thirty times as much: a gigabyte of it no machine could read."""
+    con = planted(checks=[GOOD.row(), GOOD.row(key="deep"), GOOD.row(key="refusal")])
+    nest = "repeat('[', 50000000) || repeat(']', 50000000)"
+    con.execute(f"update raw_checks set snapshot_data = {nest} where key = 'deep'")
+    con.execute(f"update raw_checks set conflict_details = {nest} where key = 'refusal'")
+    con.execute("set memory_limit = '1500MB'; set threads = 1")
+    with pytest.raises(duckdb.OutOfMemoryException):
+        con.execute("select json_type(snapshot_data) from raw_checks")
+    analysis.derive(con)
+    assert con.execute("select key, reason, strlen(raw) from quarantine order by all").fetchall() == [
+        ("deep", "snapshot is longer than 16 MiB", 100_000_000),
+        ("refusal", "conflict_details is longer than 16 MiB", 100_000_000),
+    ]
 
 
 def test_the_newest_version_of_a_check_counts() -> None:

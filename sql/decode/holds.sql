@@ -4,6 +4,7 @@
 with newest as (
     select *
     from raw_table_holds
+    where strlen(document) <= 16777216
     qualify row_number() over (partition by key order by capture_id desc) = 1
 ),
 

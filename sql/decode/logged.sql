@@ -8,6 +8,7 @@ with newest as (
         union all
         select 'audit_logs' as source, * from raw_audit_logs
     )
+    where strlen(document) <= 16777216
     qualify row_number() over (partition by source, key order by capture_id desc) = 1
 ),
 

@@ -58,6 +58,20 @@ where e.problem is not null
 union all
 
 select
+    'snapshot allocations' as relation,
+    s.check_id as key,
+    d.item_no,
+    'id is listed twice, with different content' as reason,
+    json_extract(r.snapshot_data, '$.allocations[' || d.item_no - 1 || ']')::varchar as raw
+from snapshot_duplicates as d
+inner join snapshots as s using (check_no)
+inner join raw_checks as r
+    on r.key = s.check_id
+    and r.capture_id = s.capture_id
+
+union all
+
+select
     said.relation,
     said.key,
     null as item_no,
@@ -70,6 +84,23 @@ from (
 ) as said
 inner join windows as w using (window_text)
 where w.problem is not null
+
+union all
+
+select
+    relation,
+    key,
+    null as item_no,
+    'document is longer than 16 MiB' as reason,
+    document as raw
+from (
+    select 'capacity_outbox' as relation, key, document from raw_capacity_outbox
+    union
+    select 'audit_logs' as relation, key, document from raw_audit_logs
+    union
+    select 'table_holds' as relation, key, document from raw_table_holds
+)
+where strlen(document) > 16777216
 
 union all
 

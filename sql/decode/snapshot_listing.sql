@@ -1,4 +1,4 @@
--- Which check's snapshot lists which entry.
+-- Which check's snapshot lists which entry, but for those that contradict another of the same list.
 -- Grain: check × place in the list.
 -- Parameters: none.
 with listed as (
@@ -13,4 +13,7 @@ select
     place % 16777216 as item_no,
     entry_no
 from listed
+anti join snapshot_duplicates as d
+    on d.check_no = listed.place // 16777216
+    and d.item_no = listed.place % 16777216
 order by place

@@ -16,6 +16,25 @@ with newest as (
     group by shape, key
 ),
 
+-- A document is parsed whole, in forty times its own memory at worst. What is longer than any restaurant's day, or looks like
+-- nothing but brackets, is not tried; no short one is worth the look.
+weighed as (
+    select
+        r.*,
+        case
+            when strlen(snapshot_data) > 16777216 then 'is longer than 16 MiB'
+            when strlen(snapshot_data) > 65536 and regexp_matches(snapshot_data, '(?:[\[{]\s*(?:"[^"\\]*"\s*:\s*)?){100}')
+                then 'is nested deeper than 100 levels'
+        end as snapshot_too_much,
+        case
+            when strlen(conflict_details) > 16777216 then 'is longer than 16 MiB'
+            when strlen(conflict_details) > 65536
+            and regexp_matches(conflict_details, '(?:[\[{]\s*(?:"[^"\\]*"\s*:\s*)?){100}')
+                then 'is nested deeper than 100 levels'
+        end as conflict_too_much
+    from raw_checks as r
+),
+
 parsed as (
     select
         newest.check_no,
@@ -24,10 +43,14 @@ parsed as (
         r.booking_id,
         r.confirmed,
         r.checked_at,
-        r.snapshot_data,
-        r.conflict_details,
+        strlen(r.snapshot_data) as snapshot_bytes,
+        strlen(r.conflict_details) as conflict_bytes,
+        r.snapshot_too_much,
+        r.conflict_too_much,
+        if(r.snapshot_too_much is null, r.snapshot_data, null) as snapshot_data,
+        if(r.conflict_too_much is null, r.conflict_details, null) as conflict_details,
         try(from_json(
-            r.snapshot_data,
+            if(r.snapshot_too_much is null, r.snapshot_data, null),
             '{
                 "version": "VARCHAR", "rule": "VARCHAR", "request": "JSON", "scope": "JSON",
                 "capacities": [{
@@ -38,13 +61,13 @@ parsed as (
             }'
         )) as snapshot,
         try(from_json(
-            r.conflict_details,
+            if(r.conflict_too_much is null, r.conflict_details, null),
             '{
                 "sqlstate": "VARCHAR", "constraint": "VARCHAR", "message": "VARCHAR", "detail": "VARCHAR",
                 "attempted": ["JSON"]
             }'
         )) as conflict
-    from raw_checks as r
+    from weighed as r
     inner join newest
         on newest.shape = 'audit'
         and newest.key = r.key
@@ -84,6 +107,7 @@ select
     confirmed,
     checked_at,
     case
+        when snapshot_too_much is not null then 'snapshot ' || snapshot_too_much
         when snapshot_data is null then null
         when types is null then 'snapshot is not JSON'
         when types[1] = 'NULL' then null
@@ -92,14 +116,15 @@ select
         when types[2] <> 'ARRAY' then 'allocations is not a list'
     end as snapshot_problem,
     case
+        when conflict_too_much is not null then 'conflict_details ' || conflict_too_much
         when conflict_details is null then null
         when conflict_type is null then 'conflict_details is not JSON'
         when conflict_type not in ('OBJECT', 'NULL') then 'conflict_details is not an object'
     end as conflict_problem,
-    coalesce(types[1] <> 'NULL', snapshot_data is not null) as has_snapshot,
+    coalesce(types[1] <> 'NULL', snapshot_bytes is not null) as has_snapshot,
     coalesce(len(snapshot.allocations), 0) as snapshot_allocations,
-    coalesce(strlen(snapshot_data), 0) as snapshot_bytes,
-    coalesce(strlen(conflict_details), 0) as conflict_bytes,
+    coalesce(snapshot_bytes, 0) as snapshot_bytes,
+    coalesce(conflict_bytes, 0) as conflict_bytes,
     coalesce(request.restaurant_id, scope.restaurant_id) as restaurant_id,
     scope.restaurant_id as scope_restaurant_id,
     request.hold_id as hold_id,
