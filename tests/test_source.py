@@ -198,6 +198,26 @@ def test_one_tenant_is_read_where_it_is_asked_for(system: str, tenant: str) -> N
         pass
 
 
+def test_an_empty_result_is_explained(system: str, tenant: str) -> None:
+    with source.snapshot(system) as connection:
+        assert source.why_empty(connection, None) == (
+            "the table public.booking_confirmation_results is empty, nothing is hidden from this role"
+        )
+    one_check_each(system)
+    with psycopg.connect(system, autocommit=True) as conn:
+        conn.execute("analyze booking_confirmation_results")
+    third = "00000000-0000-4000-8000-000000000003"
+    with source.snapshot(tenant, third) as connection:
+        assert connection.execute("select count(*) from booking_confirmation_results").fetchone() == (0,)
+        assert source.why_empty(connection, third) == (f"row-level security shows none to tenant {third}, of about 2 rows")
+    with psycopg.connect(system) as conn:
+        conn.execute("create schema first; create table first.booking_confirmation_results (like booking_confirmation_results)")
+    with source.snapshot(make_conninfo(system, options="-c search_path=first,public")) as connection:
+        assert source.why_empty(connection, None) == (
+            "it is first.booking_confirmation_results, the first on the search path; another is in schema public"
+        )
+
+
 def test_a_role_that_may_not_select_is_told_which_may(system: str) -> None:
     told = refusal(lab.reader_dsn(system), "select * from pg_authid")
     assert told.startswith("role forensics_reader may not read the source: permission denied for table pg_authid")
