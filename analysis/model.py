@@ -265,8 +265,8 @@ class Check:
     verify one. ``recorded`` holds sqlstate, constraint, message and detail as the source recorded them, each or all null.
     ``tenant`` is set where the capture saw the rows of one restaurant only. In the idempotency ``shape`` ``recorded_at`` is
     the instant as it was stored, ``skew_s`` how far that is ahead of ``checked_at`` by its ``sibling``, null where it has
-    none; ``leftovers`` is what is left of others' holds for the same time. ``not_read`` names relations that the newest
-    capture could not read.
+    none; ``leftovers`` is what is left of others' holds for the same time. ``not_read`` names tables of the source that the
+    newest capture could not read.
     """
 
     check_id: str

@@ -148,7 +148,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
             NearMiss(_held(r), r["side"], r["gap_s"]) for r in query.rows(con, "replay/near_misses", check_id=check_id)
         ),
         leftovers=tuple(_leftover(r) for r in query.rows(con, "replay/check_leftovers", check_id=check_id)),
-        not_read=tuple(r["relation"] for r in query.rows(con, "replay/not_read")),
+        not_read=tuple(r["table_name"] for r in query.rows(con, "replay/not_read")),
     )
 
 

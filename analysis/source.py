@@ -67,10 +67,11 @@ _NEEDED = {
     "restaurants": ("id",),
 }
 _WANTED = {"tables": _INVENTORY, "restaurants": ("name", "timezone"), **_LOGS}
-_READ = {
+READ = {
     "audit": ("checks", "allocations", "allocations_archive", "tables", "restaurants", "rules"),
     "idempotency": ("confirmations", "allocations", "allocations_archive", "tables", "restaurants", "rules", *_LOGS),
 }
+"""The relations that belong to each shape; all but the evidence, allocations and the rules may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ def shape(connection: psycopg.Connection) -> Shape:
     if other := _differences(_ALLOCATIONS, found["allocations"]):
         raise SourceError(f"allocations has other columns than documented: {'; '.join(other)}")
     missing, lacking = {}, []
-    for relation in (relation for relation in _READ[name] if relation in _NEEDED | _WANTED):
+    for relation in (relation for relation in READ[name] if relation in _NEEDED | _WANTED):
         table = _TABLES.get(relation, relation)
         lacks = [column for column in _NEEDED.get(relation, ()) if column not in found.get(table, ())]
         if table not in found:
@@ -163,7 +164,7 @@ def shape(connection: psycopg.Connection) -> Shape:
             missing[relation] = f"role {connection.info.user} may not select from {table}"
         else:
             lacking += [f"{table}.{column}" for column in _WANTED.get(relation, ()) if column not in found[table]]
-    return Shape(name, tuple(each for each in _READ[name] if each not in missing), missing, tuple(lacking))
+    return Shape(name, tuple(each for each in READ[name] if each not in missing), missing, tuple(lacking))
 
 
 def why_empty(connection: psycopg.Connection, tenant: str | None) -> str:

@@ -148,7 +148,7 @@ def test_the_manifest_says_who_read_what_from_where(system: str, store: Path) ->
     with psycopg.connect(system) as conn:
         assert conn.execute("select %s::pg_lsn <= %s::pg_lsn", [manifest["lsn"], said[1]]).fetchone() == (True,)
     read = raw(store, "select relation, rows_read from capture_relations order by relation")
-    assert set(dict(read)) == set(source._READ["audit"])
+    assert set(dict(read)) == set(source.READ["audit"])
     assert {relation: rows for relation, rows in read if rows} == {"restaurants": 1, "rules": 1}
 
 
@@ -442,7 +442,7 @@ def test_evidence_as_parquet_tells_the_same(evidence: duckdb.DuckDBPyConnection,
     capture.export(evidence, tmp_path / "a" / "folder")
     with closing(analysis.open_store(tmp_path / "a" / "folder")) as con:
         # What no capture looked for has no file, and is empty all the same.
-        unread = [f"raw_{relation}" for relation in capture.RELATIONS if relation not in source._READ["audit"]]
+        unread = [f"raw_{relation}" for relation in capture.RELATIONS if relation not in source.READ["audit"]]
         assert all(con.table(name).fetchall() == [] for name in unread)
         tables = f"select table_name from duckdb_tables() where table_name not in {tuple(unread)} order by table_name"
         assert con.execute(tables).fetchall() == evidence.execute(tables).fetchall()

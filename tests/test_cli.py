@@ -21,7 +21,7 @@ from conftest import database
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, cli, lab, query
+from analysis import capture, cli, lab, query, source
 
 SECRET = "hunter2secret"
 FORENSICS = [sys.executable, "-m", "analysis"]
@@ -360,7 +360,7 @@ def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
 def test_a_bar_is_shown_on_a_terminal_and_nowhere_else(lab_dsn: str, tmp_path: Path) -> None:
     status, sent = on_a_terminal("capture", lab.reader_dsn(lab_dsn), "--store", tmp_path / "x.duckdb")
     assert status == 0
-    assert {f"{relation}:" for relation in capture.RELATIONS} <= set(re.split(r"\s", sent)), sent
+    assert {f"{relation}:" for relation in source.READ["audit"]} <= set(re.split(r"\s", sent)), sent
     assert "100%" in sent
     piped = program("capture", lab.reader_dsn(lab_dsn), "--store", tmp_path / "y.duckdb")
     assert (piped.returncode, piped.stderr) == (0, "")

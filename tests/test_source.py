@@ -86,7 +86,7 @@ def test_a_wrong_password_a_missing_one_and_an_unknown_role(guarded: str) -> Non
 
 def test_the_reader_reads_the_documented_system(system: str) -> None:
     with source.snapshot(lab.reader_dsn(system)) as connection:
-        assert source.shape(connection) == source.Shape("audit", source._READ["audit"], {}, ())
+        assert source.shape(connection) == source.Shape("audit", source.READ["audit"], {}, ())
         assert connection.execute("select current_user").fetchone() == ("forensics_reader",)
 
 
