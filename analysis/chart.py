@@ -43,15 +43,14 @@ def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.Top
         hit_rate=pl.when(pl.col("lookups") > 0).then(pl.col("hits") / pl.col("lookups")),
         rolling=pl.col("hits").rolling_sum(7, min_samples=1) / pl.col("lookups").rolling_sum(7, min_samples=1),
     )
+    tidy = tidy.with_columns(pl.col("hit_rate_high").clip(upper_bound=_top(tidy["hit_rate"])))
     lookups, hits = int(days["lookups"].sum()), int(days["hits"].sum())
     scale = alt.Scale(type="utc", padding=10)
     bare = alt.X("day:T", title=None, axis=alt.Axis(labels=False, ticks=False), scale=scale)
     dated = alt.X("day:T", title="day (UTC)", axis=alt.Axis(format="%d %b", labelOverlap=True), scale=scale)
     y = alt.Y("hit_rate:Q", title="share of lookups answered", axis=alt.Axis(format="%"), scale=_rates(tidy["hit_rate"]))
     base = alt.Chart(tidy).encode(x=bare)
-    bounds = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=2, clip=True).encode(
-        y=alt.Y("hit_rate_low:Q"), y2="hit_rate_high:Q"
-    )
+    bounds = base.mark_rule(color=GREY, opacity=0.5, strokeWidth=2).encode(y=alt.Y("hit_rate_low:Q"), y2="hit_rate_high:Q")
     points = base.mark_circle(color=GREY, opacity=0.55, size=36).encode(y=y)
     line = base.mark_line(color=BLUE, strokeWidth=2.5).encode(y=alt.Y("rolling:Q"))
     name = (
@@ -192,6 +191,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
         stale_rate=pl.col("stale_hits") / pl.col("lookups"),
         ttl=pl.col("ttl_s") / 3600,
     )
+    tidy = tidy.with_columns(pl.col("hit_rate_high").clip(upper_bound=_top(tidy["hit_rate"])))
     x = alt.X(
         "ttl:Q",
         title="TTL (log scale)",
@@ -213,7 +213,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     ):
         of_policy = alt.Chart(tidy.filter(pl.col("policy") == policy)).encode(x=x)
         if policy == "last_write":
-            layers.append(of_policy.mark_area(color=ORANGE, opacity=0.15, clip=True).encode(y=y, y2="hit_rate_high:Q"))
+            layers.append(of_policy.mark_area(color=ORANGE, opacity=0.15).encode(y=y, y2="hit_rate_high:Q"))
         end = alt.Chart(tidy.filter(pl.col("policy") == policy).sort("ttl").tail(1)).encode(x=x)
         layers += [
             of_policy.mark_line(color=colour, strokeWidth=width).encode(y=y),
@@ -360,9 +360,14 @@ def _wrap(text: str, width: int) -> list[str]:
 
 
 def _rates(rates: pl.Series) -> alt.Scale:
-    """Leave room above the rates for what is written there; a bound beyond it is cut."""
+    """Leave room above the rates for what is written there."""
+    return alt.Scale(domain=[0, _top(rates)])
+
+
+def _top(rates: pl.Series) -> float:
+    """Return where the axis of rates ends, and so do bounds: a clipped mark would be drawn another way each time."""
     top = rates.max()
-    return alt.Scale(domain=[0, min(1.0, 1.4 * top) if isinstance(top, float) and top > 0 else 1.0])
+    return min(1.0, 1.4 * top) if isinstance(top, float) and top > 0 else 1.0
 
 
 def _cache(ttl_s: float, article: str = "A") -> str:

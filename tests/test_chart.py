@@ -18,7 +18,7 @@ import duckdb
 import polars as pl
 import pytest
 import vl_convert
-from story import planted
+from story import planted, story
 from test_explain import REFUSED, REQUEST, conflict, rival, window
 
 import analysis
@@ -49,6 +49,10 @@ def subtitle(drawn: Any) -> str:
     return " ".join(said)
 
 
+def share(part: Any, whole: Any) -> str:
+    return f"{100 * part / whole:.1f} %"
+
+
 def some_check(con: duckdb.DuckDBPyConnection, where: str) -> Check:
     rows = con.execute(
         f"select check_id from verdicts join checks using (check_id) where {where} order by rivals desc, check_id::int limit 1"
@@ -62,18 +66,36 @@ CHARTS: dict[str, Callable[[duckdb.DuckDBPyConnection], Any]] = {
     "clear": lambda con: timeline.draw(some_check(con, "cause = 'agreed' and replayed_verdict = 'clear'")),
     "unknown": lambda con: timeline.draw(some_check(con, "replayed_verdict = 'unknown'")),
     "race": lambda con: timeline.draw(some_check(con, "cause in ('rival_committed_meanwhile', 'rival_not_in_evidence')")),
-    "by day": lambda con: chart.hit_rate_by_day(measure.hit_rate_by_day(con)),
-    "by TTL": lambda con: chart.hit_rate_by_ttl(measure.ttl_curve(con)),
-    "retention": lambda con: chart.retention(measure.retention_by_days(con)),
+    "by day": lambda con: chart.hit_rate_by_day(measure.hit_rate_by(con, "day")),
+    "by day, 900 s": lambda con: chart.hit_rate_by_day(measure.hit_rate_by(con, "day", 900), ttl_s=900),
+    "by lead": lambda con: chart.outcomes_by(measure.hit_rate_by(con, "lead", 900), "time until the meal", ttl_s=900),
+    "by restaurant": lambda con: chart.outcomes_by(measure.hit_rate_by(con, "restaurant"), "restaurant"),
+    "by age": lambda con: chart.ages(measure.ages(con)),
+    "by TTL": lambda con: chart.hit_rate_by_ttl(measure.ttl_curve(con, measure.FINE_TTLS_S)),
+    "growth": lambda con: chart.growth(by_day := measure.growth(con), measure.outlook(by_day)),
+    "retention": lambda con: chart.retention(by_days := measure.retention_by_days(con), knee=measure.knee(by_days)),
 }
+OF_RATES = ("by day", "by day, 900 s", "by lead", "by restaurant", "by age", "by TTL", "growth", "retention")
 AXES = {
     "conflict": ("table", "time ("),
     "clear": ("table", "time ("),
     "unknown": ("table", "time ("),
     "race": ("table", "time ("),
     "by day": ("share of lookups answered", "lookups a day", "day (UTC)"),
-    "by TTL": ("share of all lookups", "TTL (log scale)"),
-    "retention": ("rows kept", "MB kept", "purged before meal", "retention (days)"),
+    "by day, 900 s": ("share of lookups answered", "lookups a day", "day (UTC)"),
+    "by lead": ("share of the group's lookups", "time until the meal", "re-checks answered", "first check of a booking"),
+    "by restaurant": ("share of the group's lookups", "restaurant", "re-checks answered", "first check of a booking"),
+    "by age": ("hits", "age of the answer", "still holds", "no longer holds"),
+    "by TTL": ("share of all lookups", "TTL (log scale)", "TTL from last use", "TTL from last write", "answered wrongly"),
+    "growth": ("MB of evidence text", "day (UTC)"),
+    "retention": (
+        "share of what is kept",
+        "retention (days)",
+        "space freed",
+        "explanations lost",
+        "gone before the meal",
+        "30 d",
+    ),
 }
 
 
@@ -105,22 +127,42 @@ def test_no_text_is_cut_at_the_edge(evidence: duckdb.DuckDBPyConnection, name: s
 
 def test_every_title_has_its_figure(evidence: duckdb.DuckDBPyConnection) -> None:
     figures = measure.cache(evidence, [900, 3600])
-    assert f"answered {100 * figures['hit_rate']:.1f} % of checks" in title(CHARTS["by day"](evidence))
-    assert f"{figures['hits']:,} of {figures['lookups']:,} checks" in subtitle(CHARTS["by day"](evidence))
-
-    hour = next(p for p in figures["ttl_curve"] if (p["policy"], p["ttl_s"]) == ("last_write", 3600))
-    by_ttl = chart.hit_rate_by_ttl(measure.ttl_curve(evidence), ttl_s=3600)
-    answered, wrong = 100 * hour["hits"] / hour["lookups"], 100 * hour["stale_hits"] / hour["hits"]
-    assert title(by_ttl) == (
-        f"A 1-hour cache would have answered {answered:.1f} % of checks, {wrong:.1f} % of its answers wrong"
+    lookups, hits = figures["lookups"], figures["hits"]
+    assert (
+        title(CHARTS["by day"](evidence)) == f"A cache that never expires would have answered {share(hits, lookups)} of checks"
     )
-    assert f"1 hour: {answered:.1f} %" in texts(by_ttl)
+    assert subtitle(CHARTS["by day"](evidence)).startswith(f"{hits:,} of {lookups:,} lookups")
+    point = {(row["policy"], row["ttl_s"]): row for row in figures["ttl_curve"]}
+    quarter, hour = point["last_write", 900], point["last_write", 3600]
+    assert f"A 15-minute cache would have answered {share(quarter['hits'], lookups)}" in title(
+        CHARTS["by day, 900 s"](evidence)
+    )
+    by_ttl = chart.hit_rate_by_ttl(measure.ttl_curve(evidence), ttl_s=3600)
+    assert title(by_ttl) == (
+        f"A 1-hour cache would have answered {share(hour['hits'], lookups)} of checks, "
+        f"{share(hour['stale_hits'], hour['hits'])} of its answers wrong"
+    )
+    assert f"1 hour: {share(hour['hits'], lookups)}" in texts(by_ttl)
 
+    by_lead = measure.hit_rate_by(evidence, "lead", 900)
+    missed = share(by_lead["first_checks"].sum(), lookups - by_lead["hits"].sum())
+    found = f"First checks of a booking are {missed} of what a 15-minute cache misses"
+    assert title(CHARTS["by lead"](evidence)) == found
+    by_age = measure.ages(evidence)
+    stale, safe = (sum(by_age[kind]) for kind in ("stale_hits", "safe_hits"))
+    assert title(CHARTS["by age"](evidence)).endswith(f"of the answer, and {share(stale, stale + safe)} get a wrong one")
+
+    mean = measure.outlook(measure.growth(evidence))["bytes_a_day"] / 1e6
+    assert title(CHARTS["growth"](evidence)).startswith(f"The evidence grows by {mean:,.2f} MB of text a day, ")
     kept = measure.retention(evidence, 7)
     week = chart.retention(measure.retention_by_days(evidence), days=7)
-    freed = 100 * kept["bytes_freed"] / (kept["bytes_freed"] + kept["bytes_kept"])
-    assert f"Keeping 7 days frees {freed:.1f} % of the bytes and purges {kept['purged_before_meal']:,} checks" in title(week)
-    assert f"7 days: {kept['rows_kept']:,} rows kept" in texts(week)
+    assert title(week) == (
+        f"Keeping 7 days frees {share(kept['bytes_freed'], kept['bytes_freed'] + kept['bytes_kept'])} of the space "
+        f"and loses {kept['explanations_lost']:,} explanations, {kept['purged_before_meal']:,} checks before the meal"
+    )
+    assert {"7 days", "space freed"} <= set(texts(week))
+    knee = measure.knee(measure.retention_by_days(evidence))
+    assert f"knee: {knee} days" in texts(CHARTS["retention"](evidence))
 
     check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
     assert title(timeline.draw(check)).startswith(f"Refused: {len(check.conflicts)} rivals on tables ")
@@ -139,7 +181,7 @@ con = analysis.open_store(sys.argv[1])
 print("".join(svg(CHARTS[name](con)) for name in ANYWHERE), end="")
 con.close()
 """
-ANYWHERE = ("conflict", "by day", "retention")
+ANYWHERE = ("conflict", "by day", "by lead", "by age", "growth", "retention")
 
 
 def test_a_chart_is_drawn_the_same_anywhere(evidence: duckdb.DuckDBPyConnection, lab_store: Path) -> None:
@@ -257,23 +299,45 @@ def test_of_many_tables_those_that_matter_are_drawn() -> None:
     assert numbers == sorted(numbers)
 
 
-def test_charts_of_nothing_and_of_one_row() -> None:
-    with closing(planted()) as con:
-        assert title(CHARTS["by day"](con)) == "A cache that never expires would have answered none of checks"
-        assert title(CHARTS["by TTL"](con)) == "A 15-minute cache would have answered none of checks, none of its answers wrong"
-        assert title(CHARTS["retention"](con)) == "Keeping 30 days frees nothing: the 0 checks span less"
-        for name in ("by day", "by TTL", "retention"):
-            assert texts(CHARTS[name](con))
-            assert not {"null", "NaN"} & set(texts(CHARTS[name](con)))
-    one = pl.DataFrame({"day": ["2025-11-15"], "lookups": [1], "hits": [1]})
-    assert "15 Nov" in texts(chart.hit_rate_by_day(one))
-    assert "100.0 %" in title(chart.hit_rate_by_day(one))
-    point = pl.DataFrame({"policy": ["last_write"], "ttl_s": [900.0], "lookups": [2], "hits": [1], "stale_hits": [0]})
-    assert "15 minutes: 50.0 %" in texts(chart.hit_rate_by_ttl(point))
+NOTHING_FOUND = {
+    "by day": "A cache that never expires would have answered none of checks",
+    "by day, 900 s": "A 15-minute cache would have answered none of checks",
+    "by lead": "First checks of a booking are none of what a 15-minute cache misses",
+    "by restaurant": "First checks of a booking are none of what a cache that never expires misses",
+    "by age": "Nothing is asked twice",
+    "by TTL": "A 15-minute cache would have answered none of checks, none of its answers wrong",
+    "growth": "The evidence grows by 0.00 MB of text a day",
+    "retention": "Keeping 30 days frees nothing: the 0 checks span less",
+}
+ONE_FOUND = NOTHING_FOUND | {
+    "by day": "A cache that never expires would have answered 0.0 % of checks",
+    "by lead": "First checks of a booking are 100.0 % of what a 15-minute cache misses",
+    "by restaurant": "First checks of a booking are 100.0 % of what a cache that never expires misses",
+    "by TTL": "A 15-minute cache would have answered 0.0 % of checks, none of its answers wrong",
+    "by day, 900 s": "A 15-minute cache would have answered 0.0 % of checks",
+    "retention": "Keeping 30 days frees nothing: the 1 checks span less",
+}
+
+
+@pytest.mark.parametrize("name", OF_RATES)
+def test_charts_of_nothing_and_of_one_check(name: str) -> None:
+    for checks, found in (([], NOTHING_FOUND), ([story("c1 [5,8)", "1").row()], ONE_FOUND)):
+        with closing(planted(checks=checks, restaurants=[{"key": "R", "name": HOSTILE, "timezone": "UTC"}])) as con:
+            drawn = CHARTS[name](con)
+        assert title(drawn) == found[name]
+        assert not {"null", "NaN", "undefined", "Invalid Date"} & set(texts(drawn))
+
+
+def test_a_restaurant_may_be_called_anything() -> None:
+    with closing(planted(checks=[story("c1 [5,8)", "1").row()], restaurants=[{"key": "R", "name": HOSTILE}])) as con:
+        drawn = svg(CHARTS["by restaurant"](con))
+    assert "<img" not in drawn
+    assert "&lt;img src=x" in drawn
 
 
 def test_days_without_lookups_are_days_too() -> None:
-    two = pl.DataFrame({"day": ["2025-11-01", "2025-11-30"], "lookups": [4, 2], "hits": [0, 2]})
+    rates = {"hits": [0, 2], "hit_rate_low": [0.0, 1.0], "hit_rate_high": [0.0, 1.0]}
+    two = pl.DataFrame({"label": ["2025-11-01", "2025-11-30"], "lookups": [4, 2], **rates})
     rows = [row for rows in chart.hit_rate_by_day(two).to_dict()["datasets"].values() for row in rows]
     last = max(rows, key=lambda row: row["day"])
     assert len({row["day"] for row in rows}) == 30
@@ -295,3 +359,17 @@ def test_what_must_be_told_apart_differs_in_grey_print() -> None:
     greys = sorted(luminance(colour) for kind, colour in timeline.HELD.items() if kind != "maintenance")
     assert all(b - a > 0.15 for a, b in pairwise(greys))
     assert min(greys) == luminance(timeline.HELD["rival"])
+
+
+OF_OUTCOMES = {"retries answered", "re-checks answered", "expired", "first check of a booking", "other request", "error"}
+
+
+def test_outcomes_differ_in_grey_print_from_their_neighbours(sample: duckdb.DuckDBPyConnection) -> None:
+    """The parts of a bar lie side by side: each must be told from the next, whatever colours one sees."""
+    drawn = CHARTS["by lead"](sample).to_dict()
+    scale = drawn["encoding"]["color"]["scale"]
+    assert set(scale["domain"]) == OF_OUTCOMES
+    greys = [luminance({"black": "#000000"}.get(colour, colour)) for colour in scale["range"]]
+    assert all(abs(b - a) > 0.15 for a, b in pairwise(greys))
+    by_age = CHARTS["by age"](sample).to_dict()["layer"][0]["encoding"]["color"]["scale"]["range"]
+    assert abs(luminance(by_age[0]) - luminance(by_age[1])) > 0.15

@@ -207,7 +207,8 @@ def test_an_empty_store_answers_sensibly(empty: Path) -> None:
     assert data("replay", "--rule", "v11", "--store", empty)["changed"] == []
     assert answer("cache", "--store", empty) == "No checks in this store: there is no hit rate to give.\n"
     assert data("cache", "--store", empty)["hit_rate"] is None
-    assert "rows kept 0, freed 0" in answer("retention", "--days", "30", "--store", empty)
+    nothing = "No checks in this store: there is nothing to keep or to free.\n"
+    assert answer("retention", "--days", "30", "--store", empty) == nothing
     assert data("retention", "--days", "30", "--store", empty)["rows_kept"] == 0
     assert "no restaurant x" in refusal("state", "--restaurant", "x", "--at", "2025-11-15T18:00Z", "--store", empty)
 
@@ -224,8 +225,11 @@ CONTRACT = {
     "replay": "rule checks matrix changed",
     "replay.matrix": "recorded_verdict replayed_verdict cause checks",
     "cache": "lookups hits hit_rate observed by_day ttl_curve",
-    "cache.ttl_curve": "policy ttl_s lookups hits stale_hits",
-    "retention": "days rows_kept rows_freed bytes_freed hits_lost explanations_lost purged_before_meal",
+    "cache.ttl_curve": "policy ttl_s lookups hits stale_hits hits_low hits_high",
+    "cache.ttl_curve_by_booking": "policy ttl_s lookups hits stale_hits hits_low hits_high",
+    "cache.by_day": "day lookups hits hit_rate hit_rate_low hit_rate_high",
+    "retention": "days as_of rows_kept rows_freed bytes_kept bytes_freed hits_lost explanations_lost purged_before_meal",
+    "retention.variants": "variant rows_kept rows_freed bytes_freed hits_lost explanations_lost purged_before_meal",
 }
 
 
@@ -282,6 +286,22 @@ def test_the_points_of_the_curve_can_be_chosen(lab_store: Path) -> None:
         ("last_use", 0.5),
         ("last_use", 90),
     ]
+
+
+def test_cache_and_retention_tell_what_they_print_as_json(lab_store: Path) -> None:
+    figures, told = data("cache", "--ttl", "90", "--store", lab_store), answer("cache", "--ttl", "90", "--store", lab_store)
+    unique = figures["uniqueness"]
+    assert told.startswith(f"{figures['hits']:,} of {figures['lookups']:,} lookups ({100 * figures['hit_rate']:.1f} %)")
+    assert f"one that knew when its answer no longer held, {figures['clairvoyant']:,}." in told
+    assert re.search(rf"^last_use +90 +{figures['ttl_curve'][1]['hits']} ", told, re.MULTILINE)
+    assert f"the newest would overwrite {unique['rows_overwritten']:,}" in told
+    week = ("retention", "--days", "7", "--store", lab_store)
+    figures, told = data(*week), answer(*week)
+    assert f"{figures['rows_freed']:,} of {figures['rows_kept'] + figures['rows_freed']:,} rows go" in told
+    assert f"{figures['explanations_lost']:,} explanations go with them, {figures['refusals_lost']:,} of refusals" in told
+    assert f"{figures['purged_before_meal']:,} checks would have gone before the meal" in told
+    for row in figures["variants"]:
+        assert re.search(rf"^{row['variant']} +{row['rows_freed']} +{row['bytes_freed']} ", told, re.MULTILINE)
 
 
 def test_replay_under_another_rule_lists_what_changes(lab_store: Path) -> None:
