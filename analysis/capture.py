@@ -100,15 +100,20 @@ def pull(
             with closing(connect(store, write=True)) as con, closing(transport.Reader(connection, dsn)) as reader:
                 con.execute("begin")
                 _accepts(con, store, tenant)
+                con.execute("set preserve_insertion_order = false")
                 landed = _land(connection, reader, con, shape, tenant)
+                con.execute("reset preserve_insertion_order")
                 if not _derived(con) or any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES):
                     derive(con)
                 con.execute("commit")
                 complete = True
+        except (duckdb.IOException, duckdb.TransactionException) as error:
+            raise StoreError(f"{store} could not be written, and is as it was: {' '.join(str(error).split())}") from None
         finally:
             # DuckDB rolls back what was not committed; a file that was not there before goes with it.
             if not complete and not existed:
                 store.unlink(missing_ok=True)
+                store.with_name(f"{store.name}.wal").unlink(missing_ok=True)
     return landed
 
 
@@ -196,6 +201,14 @@ def _land_relation(
     comparable = comparable and all(row[name] == before.get(name) for name in ("columns", "definition_hash"))
     if comparable and (rows_read, rows_hash) == (before["rows_read"], before["rows_hash"]):
         row |= dict.fromkeys(("rows_sent", "rows_new", "rows_changed", "rows_vanished", "rows_rescued"), 0)
+    elif not con.execute(f"select 1 from {raw} limit 1").fetchall():
+        # Nothing to compare with: the rows go where they belong at once.
+        reader.read(con, raw, relation, rows_read, capture_id)
+        manifest.seal(con, relation, capture_id, columns)
+        rescued = f"select count(*) from {raw} where list_contains(string_split($in_flight, ','), row_xid)"
+        [(rows_rescued,)] = con.execute(rescued, {"in_flight": last.get("in_flight")}).fetchall()
+        row |= {"rows_sent": rows_read, "rows_new": rows_read, "rows_changed": 0, "rows_vanished": 0}
+        row["rows_rescued"] = rows_rescued
     else:
         row["rows_sent"] = _stage(reader, con, relation, columns, rows_read, listed=comparable)
         row |= _add(con, relation, capture_id, columns, last.get("in_flight"))

@@ -26,7 +26,10 @@ _SETTINGS = """
 set local client_encoding = 'UTF8';
 set local timezone = 'UTC';
 set local datestyle = 'ISO, YMD';
-set local row_security = off"""
+set local row_security = off;
+set local statement_timeout = 0;
+set local idle_in_transaction_session_timeout = 0;
+set local lock_timeout = '10s'"""
 
 
 # What the policies of the documented system read (sql/postgres/migration_up.sql).

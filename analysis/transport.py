@@ -7,8 +7,8 @@ them as CSV: slower, and with no more than one transaction. As every value is se
 
 import queue
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Generator
+from contextlib import ExitStack, closing, suppress
 
 import duckdb
 import psycopg
@@ -24,9 +24,13 @@ from analysis.model import SourceError
 
 _BULK_ROWS = 5000  # fewer are read sooner than two connections are made
 _CHUNK_BYTES = 8_000_000
+_MEMORY = "500MB"  # of DuckDB's, while it takes in rows; the drivers' buffers come on top
 _AHEAD = 4  # chunks that wait to be written
 # What a transaction of ours sets, and one that imports its snapshot must have too.
-_SETTINGS = ("timezone", "datestyle", "row_security", "app.restaurant_id")
+_SETTINGS = (
+    *("timezone", "datestyle", "row_security", "app.restaurant_id"),
+    *("statement_timeout", "idle_in_transaction_session_timeout", "lock_timeout"),
+)
 
 
 class Reader:
@@ -57,13 +61,15 @@ class Reader:
         [(rows, rows_hash)] = self._connection.execute(statement.encode()).fetchall()
         return rows, rows_hash
 
-    def read(self, con: duckdb.DuckDBPyConnection, table: str, relation: str, total: int) -> None:
-        """Stream all rows of a relation into a table that has its columns.
+    def read(
+        self, con: duckdb.DuckDBPyConnection, table: str, relation: str, total: int, capture_id: int | None = None
+    ) -> None:
+        """Stream all rows of a relation into a table that has its columns, and perhaps one for the capture.
 
         Raises SourceError where the source sends another number of rows than it counted.
         """
         statement = f"select * from ({_statement(relation)}) as source"
-        found = self._stream(con, table, self.columns(relation), statement, relation, total)
+        found = self._stream(con, table, self.columns(relation), statement, relation, total, capture_id)
         if found != total:
             raise SourceError(f"{relation}: the source counted {total} rows and sent {found}; nothing was stored")
 
@@ -80,20 +86,31 @@ class Reader:
         self._stream(con, table, self.columns(relation), statement, relation, len(keys))
 
     def _stream(
-        self, con: duckdb.DuckDBPyConnection, table: str, names: list[str], statement: str, relation: str, total: int
+        self,
+        con: duckdb.DuckDBPyConnection,
+        table: str,
+        names: list[str],
+        statement: str,
+        relation: str,
+        total: int,
+        capture_id: int | None = None,
     ) -> int:
         """Append the rows of a statement to a table; return how many they were."""
         cast = pa.schema([(name, pa.string()) for name in names])
         lenders = self._borrowed() if total >= _BULK_ROWS else []
         chunks = _halves(lenders, statement) if lenders else _csv(self._connection, statement, names)
+        constant = "" if capture_id is None else f"{capture_id:d} as capture_id,"
         found = 0
-        with tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
+        con.execute(f"set memory_limit = '{_MEMORY}'")
+        # Closed at once where a chunk cannot be written: the threads must have ended before their connections do.
+        with closing(chunks), tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
             for chunk in chunks:
                 con.register("chunk", chunk.cast(cast))
-                con.execute(f"insert into {table} by name from chunk")
+                con.execute(f"insert into {table} by name select {constant} * from chunk")
                 con.unregister("chunk")
                 found += chunk.num_rows
                 bar.update(chunk.num_rows)
+        con.execute("reset memory_limit")
         return found
 
     def _borrowed(self) -> list[dbapi.Connection]:
@@ -133,7 +150,7 @@ def _statement(relation: str) -> str:
     return query.text(f"capture/{relation}").rpartition("\norder by ")[0]
 
 
-def _halves(lenders: list[dbapi.Connection], statement: str) -> Iterator[pa.Table]:
+def _halves(lenders: list[dbapi.Connection], statement: str) -> Generator[pa.Table]:
     """Read the rows of a statement over several connections at once, each a part of them by the hash of the key."""
     ready: queue.Queue[pa.Table | SourceError | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
@@ -176,9 +193,8 @@ def _halves(lenders: list[dbapi.Connection], statement: str) -> Iterator[pa.Tabl
             thread.join()
 
 
-def _csv(connection: psycopg.Connection, statement: str, names: list[str]) -> Iterator[pa.Table]:
+def _csv(connection: psycopg.Connection, statement: str, names: list[str]) -> Generator[pa.Table]:
     """Read the rows of a statement over one connection as CSV, in which a null is nothing and an empty text is quoted."""
-    layout = csv.ReadOptions(column_names=names, use_threads=False, block_size=4 * _CHUNK_BYTES)
     texts = csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.string()),
         null_values=[""],
@@ -188,7 +204,10 @@ def _csv(connection: psycopg.Connection, statement: str, names: list[str]) -> It
     lines = csv.ParseOptions(newlines_in_values=True)
 
     def table(rows: list[bytes]) -> pa.Table:
-        return csv.read_csv(pa.BufferReader(b"".join(rows)), layout, lines, texts)
+        told = b"".join(rows)
+        # No row may reach beyond a block, however long it is.
+        layout = csv.ReadOptions(column_names=names, use_threads=False, block_size=len(told))
+        return csv.read_csv(pa.BufferReader(told), layout, lines, texts)
 
     with connection.cursor().copy(f"copy ({statement}) to stdout (format csv)".encode()) as stream:
         rows: list[bytes] = []

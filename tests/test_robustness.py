@@ -1,0 +1,97 @@
+"""Captures in bad company: a disk that fills up, a server that goes away in bulk, impatient settings, writers at work."""
+
+import resource
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import duckdb
+import psycopg
+import pytest
+from test_capture import SOURCE_TABLES, TRAP, WINDOWS, fill, raw, run
+from test_custody import NEW, differences, verify
+
+import analysis
+from analysis import capture, lab, source, transport
+from analysis.model import SourceError
+
+MANY = """
+insert into restaurants
+select gen_random_uuid(), md5(n::text) || repeat(md5(n::text), 10), 'UTC' from generate_series(1, 20000) as n"""
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new store", "existing store"])
+def test_a_disk_that_is_full(system: str, store: Path, existing: bool) -> None:
+    fill(system)
+    if existing:
+        capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    run(system, MANY)
+    limit = (store.stat().st_size if existing else 0) + 1_000_000
+    done = subprocess.run(
+        [sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", store],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"forensics: {store} could not be written, and is as it was: ")
+    assert done.stderr.count("\n") == 1
+    if existing:
+        assert raw(store, "select count(*), (select count(*) from raw_restaurants) from captures") == [(1, 3)]
+        assert verify(store) == set()
+    else:
+        assert not store.exists()
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert differences(store, system) == []
+    assert verify(store) == set()
+
+
+def test_a_server_that_goes_away_while_two_connections_read(system: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_BULK_ROWS", 1)
+    fill(system)
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    run(system, TRAP.format("pg_terminate_backend(pg_backend_pid())"))
+    with pytest.raises(SourceError, match="the source failed while it was read: "):
+        capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert raw(store, "select count(*) from captures") == [(1,)]
+    assert verify(store) == set()
+
+
+def test_a_statement_timeout_of_the_role_does_not_end_a_capture(system: str, store: Path) -> None:
+    fill(system)
+    run(system, TRAP.format("pg_sleep(0.05) is not null"))
+    run(system, "alter role forensics_reader set statement_timeout = '200ms'")
+    try:
+        relations = capture.pull(lab.reader_dsn(system), store, analysis.derive)["relations"]
+    finally:
+        run(system, "alter role forensics_reader reset statement_timeout")
+    assert {row["relation"]: row["rows_read"] for row in relations}["allocations_archive"] == len(WINDOWS)
+
+
+def test_no_writer_waits_for_a_capture(system: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_BULK_ROWS", 1)
+    fill(system)
+    dsn = lab.reader_dsn(system)
+    with (
+        source.snapshot(dsn) as connection,
+        closing(transport.Reader(connection, dsn)) as reader,
+        closing(duckdb.connect()) as con,
+    ):
+        source.described(connection)
+        for relation in capture.RELATIONS:
+            con.execute(f"create table {relation} ({', '.join(f'{name} varchar' for name in reader.columns(relation))})")
+            reader.read(con, relation, relation, reader.versions(relation)[0])
+        locks = """
+            select distinct mode from pg_locks inner join pg_stat_activity using (pid)
+            where application_name = 'forensics capture' and locktype = 'relation'"""
+        with psycopg.connect(system) as writer:
+            assert writer.execute(locks.encode()).fetchall() == [("AccessShareLock",)]
+            writer.execute("set lock_timeout = '100ms'")
+            writer.execute(NEW.encode(), ["meanwhile"])
+            for table in SOURCE_TABLES.values():
+                writer.execute(f"select from {table} for update".encode())
+            writer.execute("update restaurants set name = name")
+            writer.execute("update booking_confirmation_results set confirmed = not confirmed")
+            writer.execute("delete from allocations")
+            writer.rollback()
