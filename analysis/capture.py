@@ -153,16 +153,12 @@ def pull(
                 _accepts(con, store, tenant)
                 con.execute("set preserve_insertion_order = false")
                 landed = _land(connection, reader, con, shape, tenant)
-<<<<<<< ours
+                con.execute("reset preserve_insertion_order")
                 if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
                     landed["empty"] = source.why_empty(connection, tenant)
                 # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
                 found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
                 if found or not _derived(con) or shape.name == "idempotency":
-=======
-                con.execute("reset preserve_insertion_order")
-                if not _derived(con) or any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES):
->>>>>>> theirs
                     derive(con)
                 con.execute("commit")
                 complete = True
@@ -254,6 +250,7 @@ def _land_relation(
 
     Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
     """
+    raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
     columns = reader.columns(relation)
     rows_read, rows_hash = reader.versions(relation)
     row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}

@@ -79,7 +79,7 @@ def test_no_writer_waits_for_a_capture(system: str, monkeypatch: pytest.MonkeyPa
         closing(duckdb.connect()) as con,
     ):
         source.described(connection)
-        for relation in capture.RELATIONS:
+        for relation in source.shape(connection).relations:
             con.execute(f"create table {relation} ({', '.join(f'{name} varchar' for name in reader.columns(relation))})")
             reader.read(con, relation, relation, reader.versions(relation)[0])
         locks = """
