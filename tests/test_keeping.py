@@ -40,6 +40,7 @@ class Kept(NamedTuple):
     meal: datetime | None
     end: datetime | None
     size: int
+    stored: int | None
     explained: bool
 
 
@@ -51,10 +52,13 @@ def kept(con: duckdb.DuckDBPyConnection) -> list[Kept]:
     return sorted((_kept(*row) for row in rows), key=lambda one: (one.at, int(one.key)))
 
 
-def _kept(key: str, booking: str, confirmed: str, at: str, snapshot: str | None, conflict: str | None) -> Kept:
+def _kept(
+    key: str, booking: str, confirmed: str, at: str, snapshot: str | None, conflict: str | None, *stored: str | None
+) -> Kept:
     request = json.loads(snapshot)["request"] if snapshot else {}
     asked = request.get("window")
     meal, end = _bounds(asked) if asked else (None, None)
+    sized = list(zip((snapshot, conflict), stored, strict=True))
     state = (json.loads(conflict) if conflict else {}).get("sqlstate") or ""
     return Kept(
         key,
@@ -67,6 +71,7 @@ def _kept(key: str, booking: str, confirmed: str, at: str, snapshot: str | None,
         # What nothing was asked for is counted from the check, what never ends is never over.
         end or (NEVER if asked else datetime.fromisoformat(at)),
         len((snapshot or "").encode()) + len((conflict or "").encode()),
+        None if any(text and not size for text, size in sized) else sum(int(size or 0) for _, size in sized),
         snapshot is not None,
     )
 
@@ -97,6 +102,7 @@ def by_hand(rows: list[Kept], captured_at: datetime, days: int, variant: str) ->
         if one.verdict != "failed":
             before.append(one)
     purged = [one for one in rows if gone(one, as_of)]
+    stored = [one.stored for one in rows]
     return {
         "days": days,
         "as_of": as_of,
@@ -104,6 +110,7 @@ def by_hand(rows: list[Kept], captured_at: datetime, days: int, variant: str) ->
         "rows_freed": len(purged),
         "bytes_kept": sum(one.size for one in rows) - sum(one.size for one in purged),
         "bytes_freed": sum(one.size for one in purged),
+        "stored_bytes_freed": None if None in stored else sum(one.stored or 0 for one in purged),
         "hits_lost": lost,
         "hits_forgotten": forgotten,
         "explanations_lost": sum(one.explained for one in purged),
@@ -188,7 +195,8 @@ def without(con: duckdb.DuckDBPyConnection, keys: Iterable[str]) -> duckdb.DuckD
     """Copy what was captured into a new store, all but some checks, and derive it anew."""
     copy = duckdb.connect()
     copy.execute("set TimeZone = 'UTC'")
-    for name in (*(f"raw_{relation}" for relation in capture.RELATIONS), "captures", "vanished"):
+    held = {name for (name,) in con.execute("select table_name from information_schema.tables").fetchall()}
+    for name in held & {*(f"raw_{relation}" for relation in capture.RELATIONS), *capture.MANIFEST}:
         copy.register("rows", con.table(name).to_arrow_table())
         copy.execute(f"create table {name} as from rows")
         copy.unregister("rows")
