@@ -47,7 +47,8 @@ class Kept(NamedTuple):
 def kept(con: duckdb.DuckDBPyConnection) -> list[Kept]:
     """Read the raw checks in the order in which they ran."""
     rows = con.execute(
-        "select key, booking_id, confirmed, checked_at, snapshot_data, conflict_details from raw_checks"
+        "select key, booking_id, confirmed, checked_at, snapshot_data, conflict_details, snapshot_stored_bytes, "
+        "conflict_stored_bytes from raw_checks"
     ).fetchall()
     return sorted((_kept(*row) for row in rows), key=lambda one: (one.at, int(one.key)))
 

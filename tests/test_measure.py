@@ -43,6 +43,7 @@ def looked_up(lookups: Iterable[Lookup], **columns: Any) -> duckdb.DuckDBPyConne
     rows = [
         {
             "check_id": str(number),
+            "shape": "audit",
             "booking_id": asked[0],
             "restaurant_id": "R",
             "checked_at": START + timedelta(seconds=at),
@@ -55,7 +56,7 @@ def looked_up(lookups: Iterable[Lookup], **columns: Any) -> duckdb.DuckDBPyConne
         | columns
         for number, (at, asked, verdict) in enumerate(lookups, 1)
     ]
-    texts = ("check_id", "booking_id", "restaurant_id", "recorded_verdict", "sqlstate", "requested_window")
+    texts = ("check_id", "shape", "booking_id", "restaurant_id", "recorded_verdict", "sqlstate", "requested_window")
     instants = ("checked_at", "requested_lower")
     schema = dict.fromkeys(texts, pl.String()) | dict.fromkeys(instants, pl.Datetime("us", "UTC"))
     con = duckdb.connect()

@@ -63,6 +63,7 @@ PLANTED = """
 
     select
         lookup_no,
+        'audit' as shape,
         checked_at,
         min(lookup_no) over (partition by key) as request_no,
         request_no as booking_no,
