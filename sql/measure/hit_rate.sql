@@ -33,7 +33,8 @@ with grouped as (
 booked as (
     select
         label,
-        avg(rate) as hit_rate_by_booking,
+        -- Sums of fractions depend on their order.
+        avg(rate order by rate) as hit_rate_by_booking,
         count(*) as bookings
     from (
         select label, booking_id, avg(hit::int) as rate
