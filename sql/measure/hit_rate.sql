@@ -1,6 +1,6 @@
 -- How the lookups came out, group by group.
 -- Grain: group with at least one lookup.
--- Parameters: by: day, restaurant, hour, lead, verdict or repeat; the relation outcomes holds how each lookup came out.
+-- Parameters: by: one of day, restaurant, hour, lead, verdict and repeat; outcomes holds how each lookup came out.
 with grouped as (
     select
         o.*,

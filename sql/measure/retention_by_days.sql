@@ -1,7 +1,7 @@
 -- What a retention would have freed and lost, for so many days. Today is as_of; a check goes when its days are over, counted
 -- from the check itself or from the end of the window it asks for.
 -- Grain: retention in days.
--- Parameters: days, a list of retentions in days; basis: check or window; refusals: how many times as long refusals are kept.
+-- Parameters: days, basis, refusals: a list of retentions in days; check or window; how many times as long refusals are kept.
 with today as (
     -- A clock that runs ahead of the server that was read is no day to count from.
     select coalesce(max(c.checked_at) filter (c.checked_at <= k.captured_at), max(k.captured_at)) as as_of
