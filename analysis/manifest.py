@@ -130,7 +130,7 @@ def seal(con: duckdb.DuckDBPyConnection, relation: str, capture_id: int, columns
     con.execute(
         "insert into capture_blocks by name select *, $relation as relation "
         f"from block_ranges inner join ({query.text('store/block_hashes')}) using (capture_id, block_no) order by block_no",
-        {"relation": relation},
+        {"relation": relation, "row_by_row": True},
     )
 
 
@@ -146,19 +146,24 @@ def block_findings(con: duckdb.DuckDBPyConnection, relation: str) -> list[dict[s
         "where relation = $relation and capture_id is not null group by columns order by columns",
         {"relation": relation},
     ).fetchall()
-    groups = [(_recorded_columns(text, relation, held), f"in ({', '.join(map(str, ids))})") for text, ids in recorded]
+    groups = [
+        (_recorded_columns(text, relation, held), f"in ({', '.join(map(str, ids))})", text is not None)
+        for text, ids in recorded
+    ]
     known = [str(capture_id) for _, ids in recorded for capture_id in ids]
     # Rows of a capture that recorded nothing of this relation: all their columns count.
-    groups.append((held[1:], f"not in ({', '.join(known)}) or capture_id is null" if known else "is null or true"))
+    groups.append((held[1:], f"not in ({', '.join(known)}) or capture_id is null" if known else "is null or true", True))
     findings = []
-    for columns, captures in groups:
+    for columns, captures, row_by_row in groups:
         _show_versions(con, relation, captures, [name for name in columns if name in held])
         con.execute(
             "create or replace temporary table block_ranges as "
             f"from capture_blocks where relation = $relation and (capture_id {captures})",
             {"relation": relation},
         )
-        con.execute(f"create or replace temporary table found_blocks as {query.text('store/block_hashes')}")
+        con.execute(
+            f"create or replace temporary table found_blocks as {query.text('store/block_hashes')}", {"row_by_row": row_by_row}
+        )
         findings += query.rows(con, "store/block_findings")
         beyond = " or ".join(f"{quoted(name)} is not null" for name in held[1:] if name not in columns)
         if beyond:

@@ -110,6 +110,7 @@ class Reader:
                 con.unregister("chunk")
                 found += chunk.num_rows
                 bar.update(chunk.num_rows)
+            bar.refresh()
         con.execute("reset memory_limit")
         return found
 

@@ -1,14 +1,16 @@
 -- What a raw relation holds in the place of each block, hashed: every value of every row, each with its length in bytes, so
--- that no two contents read the same. Rows outside all blocks stand under no block.
+-- that no two contents read the same. Rows are hashed one by one before they are hashed together, which needs no room for them
+-- all; the first form of the manifest did without. Rows outside all blocks stand under no block.
 -- Grain: block.
--- Parameters: none; version_rows shows the raw relation, block_ranges its blocks.
+-- Parameters: row_by_row: false for the first form; version_rows shows the raw relation, block_ranges its blocks.
 with told as (
     select
         capture_id,
         key,
         array_to_string(
             list_transform([*columns(* exclude (capture_id))], lambda value : coalesce(strlen(value) || ':' || value, '-')), ''
-        ) as row_text
+        ) as row_text,
+        if($row_by_row, sha256(row_text), row_text) as row_hash
     from version_rows
 )
 
@@ -16,7 +18,7 @@ select
     t.capture_id,
     if(t.key <= b.last_key, b.block_no, null) as block_no,
     count(*) as rows,
-    sha256(string_agg(t.row_text, '' order by t.key, t.row_text)) as content_hash
+    sha256(string_agg(t.row_hash, '' order by t.key, t.row_hash)) as content_hash
 from told as t
 asof left join block_ranges as b
     on b.capture_id = t.capture_id
