@@ -187,6 +187,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     told = found.row(0, named=True)
     tidy = curve.filter((pl.col("ttl_s") > 0) & (pl.col("lookups") > 0)).with_columns(
         hit_rate=pl.col("hits") / pl.col("lookups"),
+        hit_rate_low=pl.col("hits_low") / pl.col("lookups"),
         hit_rate_high=pl.col("hits_high") / pl.col("lookups"),
         stale_rate=pl.col("stale_hits") / pl.col("lookups"),
         ttl=pl.col("ttl_s") / 3600,
@@ -213,7 +214,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     ):
         of_policy = alt.Chart(tidy.filter(pl.col("policy") == policy)).encode(x=x)
         if policy == "last_write":
-            layers.append(of_policy.mark_area(color=ORANGE, opacity=0.15).encode(y=y, y2="hit_rate_high:Q"))
+            layers.append(of_policy.mark_area(color=ORANGE, opacity=0.15).encode(y="hit_rate_low:Q", y2="hit_rate_high:Q"))
         end = alt.Chart(tidy.filter(pl.col("policy") == policy).sort("ttl").tail(1)).encode(x=x)
         layers += [
             of_policy.mark_line(color=colour, strokeWidth=width).encode(y=y),

@@ -2,8 +2,8 @@
 
 :data:`DEFINITIONS` says what is counted; notebook 03 shows the same words. In the audit shape every check was computed and
 recorded, none was answered from a cache: hits are inferred, those that a cache would have answered (``observed`` is false).
-What was asked before the first recorded check is not in evidence, so that every rate is a lower bound; ``hits_high`` and
-``hit_rate_high`` are what the unrecorded past could at most have added.
+What was asked before the first recorded check is not in evidence: beside ``hits`` stand ``hits_low`` and ``hits_high``, between
+which their number lies whatever that was; beside ``hit_rate``, ``hit_rate_low`` and ``hit_rate_high``.
 """
 
 import math
@@ -287,10 +287,10 @@ def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
     """Return the object that ``forensics retention --days N --json`` prints.
 
     Bytes are those of the snapshot and conflict text; ``stored_bytes_freed`` as PostgreSQL stores them, null where no capture
-    recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as
-    if the retention had always been in force; the other losses are those of the rows that would go at ``as_of``, the newest
-    check. ``hits_forgotten`` are repeats that could then no longer be counted. ``variants`` are the same figures for other
-    ways to count the days.
+    recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as if the retention had always been in force;
+    the other losses are those of the rows that would go at ``as_of``, the newest check. A check that stays, but was explained
+    by the snapshot of one that goes, is not among them. ``hits_forgotten`` are repeats that could then no longer be counted.
+    ``variants`` are the same figures for other ways to count the days.
     """
     if not 0 <= days <= _LONGEST_DAYS:
         raise ForensicsError(f"a retention is a whole number of days from 0 to {_LONGEST_DAYS}")
@@ -381,6 +381,13 @@ class _Lookups(NamedTuple):
     keys: NDArray[np.int64]
     instants: NDArray[np.int64]  # microseconds
     answers: NDArray[np.int8]  # what the check came to: 0 refused, 1 confirmed, -1 failed
+    begin: int  # the instant of the first lookup of all; 0 where there is none
+
+    def where(self, rows: NDArray[np.bool_]) -> "_Lookups":
+        """Return some of the lookups, all or none of a key."""
+        return _Lookups(
+            self.numbers[rows], self.bookings[rows], self.keys[rows], self.instants[rows], self.answers[rows], self.begin
+        )
 
 
 class _Step(NamedTuple):
@@ -398,13 +405,19 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
         "if(failed, -1, (recorded_verdict = 'confirmed')::int)::tinyint as answer"
     )
     read = con.table("lookups").filter("shape = 'audit'").select(columns).order("key_no, lookup_no").fetchnumpy()
-    return _Lookups(*(np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")))
+    numbers, bookings, keys, instants, answers = (
+        np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")
+    )
+    return _Lookups(numbers, bookings, keys, instants, answers, int(instants.min()) if len(instants) else 0)
 
 
 def _gaps(lookups: _Lookups) -> NDArray[np.int64]:
     """Return the microseconds since the lookup of the same key before, for the first of a key since the first of all."""
-    asked = pl.DataFrame({"key": lookups.keys, "at": lookups.instants})
-    return asked.select(pl.col("at") - pl.col("at").shift().over("key").fill_null(pl.col("at").min())).to_series().to_numpy()
+    return np.where(_first(lookups), lookups.instants - lookups.begin, np.diff(lookups.instants, prepend=0))
+
+
+def _first(lookups: _Lookups) -> NDArray[np.bool_]:
+    return np.not_equal(np.diff(lookups.keys, prepend=-1), 0)
 
 
 def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
@@ -422,14 +435,29 @@ class _Counts(NamedTuple):
 
 
 def _count(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> _Counts:
-    hits, stale, answered = np.zeros((3, len(written_us)), dtype=np.int64)
-    for step in _play(lookups, written_us, used_us, warm=warm):
-        fresh = lookups.answers[step.rows, None]
-        known = step.hit & (fresh != _FAILED)
+    """Count at each point; keys of which the gaps tell all are not played."""
+    limits = np.minimum(written_us, used_us)
+    if not len(lookups.keys):
+        return _Counts(*np.zeros((3, len(limits)), dtype=np.int64))
+    first, gaps = _first(lookups), _gaps(lookups)
+    starts = np.flatnonzero(first)
+    sizes = np.diff(starts, append=len(first))
+    least, most = (np.minimum.reduceat(lookups.answers, starts), np.maximum.reduceat(lookups.answers, starts))
+    # Asked once; or, where every use prolongs it, answered alike each time.
+    by_use = all(limit == _FOREVER for limit in written_us)
+    told = np.repeat((sizes == 1) | ((least == most) & (least != _FAILED) & by_use), sizes)
+    asked = told if warm else told & ~first
+    answered = asked & (lookups.answers != _FAILED)
+    hits, known = (np.searchsorted(np.sort(gaps[which]), limits, side="right") for which in (asked, answered))
+    stale = np.zeros(len(limits), dtype=np.int64)
+    rest = lookups.where(~told)
+    for step in _play(rest, written_us, used_us, warm=warm):
+        fresh = rest.answers[step.rows, None]
+        sure = step.hit & (fresh != _FAILED)
         hits += step.hit.sum(axis=0, dtype=np.uint32)
-        answered += known.sum(axis=0, dtype=np.uint32)
-        stale += (known & (step.answers != fresh)).sum(axis=0, dtype=np.uint32)
-    return _Counts(hits, stale, answered)
+        known += sure.sum(axis=0, dtype=np.uint32)
+        stale += (sure & (step.answers != fresh)).sum(axis=0, dtype=np.uint32)
+    return _Counts(hits, stale, known)
 
 
 def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> Iterator[_Step]:
@@ -449,7 +477,7 @@ def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], 
     longest_first = np.argsort(-sizes, kind="stable")
     starts, sizes = starts[longest_first], sizes[longest_first]
     block = max(1, _CELLS // max(1, len(written_ttl)))
-    begin = lookups.instants.min() if warm else _NEVER
+    begin = lookups.begin if warm else _NEVER
     for first in range(0, len(starts), block):
         at, size = starts[first : first + block], sizes[first : first + block]
         shape = (len(at), len(written_ttl))

@@ -104,7 +104,7 @@ def cache(figures: dict[str, Any]) -> list[str]:
         f"{figures['clairvoyant']:,}.",
         "",
         table(curve),
-        "at_most: had everything been asked just before the first check in evidence",
+        "at_least, at_most: whatever was asked before the first check in evidence",
         "",
     ]
     if best is None:
@@ -128,7 +128,7 @@ def cache(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-_RATES = {"hit_rate": "hits", "at_most": "hits_high"}
+_RATES = {"hit_rate": "hits", "at_least": "hits_low", "at_most": "hits_high"}
 
 
 def retention(figures: dict[str, Any]) -> list[str]:
