@@ -10,14 +10,13 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from analysis import query
+from analysis import query, simulate
 from analysis.model import ForensicsError
 
 DEFINITIONS = {
@@ -52,9 +51,6 @@ PURGED_BOUND = 0.01
 """The share of checks that may be gone before the meal under a recommended retention."""
 
 _LONGEST_DAYS = 100_000
-_FOREVER, _NEVER = 1 << 61, -(1 << 62)  # microseconds; every instant of evidence lies well between
-_UNKNOWN, _FAILED = -2, -1  # beside 0, refused, and 1, confirmed
-_CELLS = 1 << 16  # of one step, so that its arrays stay in the processor's cache
 
 
 def run(con: duckdb.DuckDBPyConnection) -> None:
@@ -96,14 +92,16 @@ def ttl_curve(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S, 
     goes further back, lies between the last two; ``hits_low`` is ``hits`` without undecided ones where a use keeps no answer.
     """
     limits = [_microseconds(ttl) for ttl in sorted(ttls_s)]
-    forever = [_FOREVER] * len(limits)
+    forever = [simulate.FOREVER] * len(limits)
     points = {"last_write": (limits, forever), "last_use": (forever, limits)}
     lookups = _lookups(con, key)
     # Where a check failed, each past has an answer or not for reasons of its own: any may hit that comes soon enough.
-    failed = np.sort(_gaps(lookups)[lookups.answers == _FAILED])
+    failed = np.sort(simulate.gaps_of(lookups)[lookups.answers == simulate.FAILED])
     plays = [(policy, warm) for policy in POLICIES for warm in (False, True)]
     with ThreadPoolExecutor(2) as pool:  # numpy works on several threads at once
-        counted = dict(zip(plays, pool.map(lambda play: _count(lookups, *points[play[0]], warm=play[1]), plays), strict=True))
+        counted = dict(
+            zip(plays, pool.map(lambda play: simulate.count(lookups, *points[play[0]], warm=play[1]), plays), strict=True)
+        )
     curve = []
     for policy in POLICIES:
         cold = counted[policy, False]
@@ -124,9 +122,11 @@ def ttl_by_retention(
     """
     lookups = _lookups(con, "request")
     grid = [(policy, float(ttl), n) for policy in POLICIES for ttl in sorted(ttls_s) for n in sorted(days)]
-    written = [min(_microseconds(ttl) if policy == "last_write" else _FOREVER, n * 86_400_000_000) for policy, ttl, n in grid]
-    used = [_microseconds(ttl) if policy == "last_use" else _FOREVER for policy, ttl, _ in grid]
-    hits, stale, _ = _count(lookups, written, used)
+    written = [
+        min(_microseconds(ttl) if policy == "last_write" else simulate.FOREVER, n * 86_400_000_000) for policy, ttl, n in grid
+    ]
+    used = [_microseconds(ttl) if policy == "last_use" else simulate.FOREVER for policy, ttl, _ in grid]
+    hits, stale, _ = simulate.count(lookups, written, used)
     schema = {"policy": pl.String, "ttl_s": pl.Float64, "days": pl.Int64}
     return pl.DataFrame(grid, schema=schema, orient="row").with_columns(
         lookups=pl.lit(len(lookups.keys), pl.Int64), hits=pl.Series(hits), stale_hits=pl.Series(stale)
@@ -140,17 +140,17 @@ def outcomes(con: duckdb.DuckDBPyConnection, ttl_s: float = math.inf, policy: Po
     could come out the other way; ``age_s``, the age at a hit.
     """
     limit = [_microseconds(ttl_s)]
-    points = (limit, [_FOREVER]) if policy == "last_write" else ([_FOREVER], limit)
+    points = (limit, [simulate.FOREVER]) if policy == "last_write" else ([simulate.FOREVER], limit)
     lookups = _lookups(con, "request")
     hit, asked_before = np.zeros((2, len(lookups.keys)), dtype=bool)
-    given = np.full(len(lookups.keys), _UNKNOWN, dtype=np.int8)
+    given = np.full(len(lookups.keys), simulate.UNKNOWN, dtype=np.int8)
     age = np.zeros(len(lookups.keys), dtype=np.int64)
-    for step in _play(lookups, *points):
+    for step in simulate.play(lookups, *points):
         hit[step.rows], given[step.rows] = step.hit[:, 0], step.answers[:, 0]
-        asked_before[step.rows] = step.written[:, 0] != _NEVER
+        asked_before[step.rows] = step.written[:, 0] != simulate.NEVER
         age[step.rows] = lookups.instants[step.rows] - step.written[:, 0]
     first = lookups.bookings == lookups.numbers
-    failed = lookups.answers == _FAILED
+    failed = lookups.answers == simulate.FAILED
     return (
         pl.DataFrame(
             {
@@ -162,7 +162,8 @@ def outcomes(con: duckdb.DuckDBPyConnection, ttl_s: float = math.inf, policy: Po
                 ),
                 "hit": hit,
                 # From last use or for ever, an answer that the record alone would give is given in any case.
-                "uncertain": _reached(lookups, limit[0]) & (~hit | ((policy == "last_write") & (limit[0] < _FOREVER))),
+                "uncertain": simulate.reached(lookups, limit[0])
+                & (~hit | ((policy == "last_write") & (limit[0] < simulate.FOREVER))),
                 "age_s": age / 1e6,
             },
             schema_overrides={"outcome": pl.String},
@@ -373,33 +374,7 @@ def knee(by_days: pl.DataFrame, column: str = "purged_before_meal") -> int | Non
     return int(by_days["days"][int(below.argmax())]) if below.max() >= 0.1 else None
 
 
-class _Lookups(NamedTuple):
-    """Every lookup, those of one key together and in the order of time."""
-
-    numbers: NDArray[np.int64]
-    bookings: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    instants: NDArray[np.int64]  # microseconds
-    answers: NDArray[np.int8]  # what the check came to: 0 refused, 1 confirmed, -1 failed
-    begin: int  # the instant of the first lookup of all; 0 where there is none
-
-    def where(self, rows: NDArray[np.bool_]) -> "_Lookups":
-        """Return some of the lookups, all or none of a key."""
-        return _Lookups(
-            self.numbers[rows], self.bookings[rows], self.keys[rows], self.instants[rows], self.answers[rows], self.begin
-        )
-
-
-class _Step(NamedTuple):
-    """Lookups, one of each of several keys, against as many caches as there are points: arrays of lookups × points."""
-
-    rows: NDArray[np.int64]
-    hit: NDArray[np.bool_]
-    answers: NDArray[np.int8]  # what stood in the cache
-    written: NDArray[np.int64]  # since when
-
-
-def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
+def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> simulate.Lookups:
     columns = (
         f"lookup_no, booking_no, {key}_no as key_no, epoch_us(checked_at) as instant, "
         "if(failed, -1, (recorded_verdict = 'confirmed')::int)::tinyint as answer"
@@ -408,99 +383,13 @@ def _lookups(con: duckdb.DuckDBPyConnection, key: Key) -> _Lookups:
     numbers, bookings, keys, instants, answers = (
         np.ascontiguousarray(read[name]) for name in ("lookup_no", "booking_no", "key_no", "instant", "answer")
     )
-    return _Lookups(numbers, bookings, keys, instants, answers, int(instants.min()) if len(instants) else 0)
-
-
-def _gaps(lookups: _Lookups) -> NDArray[np.int64]:
-    """Return the microseconds since the lookup of the same key before, for the first of a key since the first of all."""
-    return np.where(_first(lookups), lookups.instants - lookups.begin, np.diff(lookups.instants, prepend=0))
-
-
-def _first(lookups: _Lookups) -> NDArray[np.bool_]:
-    return np.not_equal(np.diff(lookups.keys, prepend=-1), 0)
-
-
-def _reached(lookups: _Lookups, ttl: int) -> NDArray[np.bool_]:
-    """Say on which lookups an older answer than the first recorded check has a bearing: until a gap longer than the TTL."""
-    asked = pl.DataFrame({"key": lookups.keys, "over": _gaps(lookups) > ttl})
-    return asked.select(pl.col("over").cum_sum().over("key") == 0).to_series().to_numpy()
-
-
-class _Counts(NamedTuple):
-    """At each point."""
-
-    hits: NDArray[np.int64]
-    stale: NDArray[np.int64]
-    answered: NDArray[np.int64]  # hits of lookups whose check did not fail
-
-
-def _count(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> _Counts:
-    """Count at each point; keys of which the gaps tell all are not played."""
-    limits = np.minimum(written_us, used_us)
-    if not len(lookups.keys):
-        return _Counts(*np.zeros((3, len(limits)), dtype=np.int64))
-    first, gaps = _first(lookups), _gaps(lookups)
-    starts = np.flatnonzero(first)
-    sizes = np.diff(starts, append=len(first))
-    least, most = (np.minimum.reduceat(lookups.answers, starts), np.maximum.reduceat(lookups.answers, starts))
-    # Asked once; or, where every use prolongs it, answered alike each time.
-    by_use = all(limit == _FOREVER for limit in written_us)
-    told = np.repeat((sizes == 1) | ((least == most) & (least != _FAILED) & by_use), sizes)
-    asked = told if warm else told & ~first
-    answered = asked & (lookups.answers != _FAILED)
-    hits, known = (np.searchsorted(np.sort(gaps[which]), limits, side="right") for which in (asked, answered))
-    stale = np.zeros(len(limits), dtype=np.int64)
-    rest = lookups.where(~told)
-    for step in _play(rest, written_us, used_us, warm=warm):
-        fresh = rest.answers[step.rows, None]
-        sure = step.hit & (fresh != _FAILED)
-        hits += step.hit.sum(axis=0, dtype=np.uint32)
-        known += sure.sum(axis=0, dtype=np.uint32)
-        stale += (sure & (step.answers != fresh)).sum(axis=0, dtype=np.uint32)
-    return _Counts(hits, stale, known)
-
-
-def _play(lookups: _Lookups, written_us: Sequence[int], used_us: Sequence[int], *, warm: bool = False) -> Iterator[_Step]:
-    """Play the lookups against caches, one for each point: a TTL from the last write, and one from the last use.
-
-    Keys do not meet in a cache without limit, so the n-th lookups of many keys are one step, and all points are one array.
-    ``warm``: every key was written at the instant of the first lookup of all. No unrecorded past gives more hits on lookups
-    whose checks did not fail: of two caches that differ only in how fresh one answer is, the fresher is never behind, nor
-    ahead by more than one hit, after which it may be the other that is fresher.
-    """
-    if not len(lookups.keys):
-        return
-    written_ttl, used_ttl = np.array(written_us, dtype=np.int64), np.array(used_us, dtype=np.int64)
-    by_use = bool((written_ttl == _FOREVER).all())
-    starts = np.flatnonzero(np.diff(lookups.keys, prepend=lookups.keys[0] - 1))
-    sizes = np.diff(starts, append=len(lookups.keys))
-    longest_first = np.argsort(-sizes, kind="stable")
-    starts, sizes = starts[longest_first], sizes[longest_first]
-    block = max(1, _CELLS // max(1, len(written_ttl)))
-    begin = lookups.begin if warm else _NEVER
-    for first in range(0, len(starts), block):
-        at, size = starts[first : first + block], sizes[first : first + block]
-        shape = (len(at), len(written_ttl))
-        written, answers = np.full(shape, begin), np.full(shape, _UNKNOWN, dtype=np.int8)
-        until = np.minimum(written + written_ttl, written + used_ttl)
-        for n in range(size[0]):
-            rows = at[: np.searchsorted(-size, -n)] + n
-            here = slice(len(rows))
-            now, fresh = lookups.instants[rows, None], lookups.answers[rows, None]
-            hit = now <= until[here]
-            yield _Step(rows, hit, answers[here], written[here])
-            failed = fresh == _FAILED
-            write = ~hit & ~failed
-            np.copyto(answers[here], fresh, where=write)
-            np.copyto(written[here], now, where=write)
-            again = now + used_ttl if by_use else np.minimum(written[here] + written_ttl, now + used_ttl)
-            np.copyto(until[here], again, where=hit | ~failed)
+    return simulate.Lookups(numbers, bookings, keys, instants, answers, int(instants.min()) if len(instants) else 0)
 
 
 def _microseconds(ttl_s: float) -> int:
     if not ttl_s >= 0:
         raise ForensicsError("a TTL is a number of seconds from 0 up")
-    return _FOREVER if ttl_s * 1e6 >= _FOREVER else round(ttl_s * 1_000_000)
+    return simulate.FOREVER if ttl_s * 1e6 >= simulate.FOREVER else round(ttl_s * 1_000_000)
 
 
 @contextmanager

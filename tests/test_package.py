@@ -117,7 +117,7 @@ def test_only_query_reads_statements() -> None:
     assert [m for m, path in MODULES.items() if re.search(r"importlib.resources|\.sql", path.read_text())] == ["query"]
 
 
-@pytest.mark.parametrize("module", ["explain", "chart", "timeline", "report", "model"])
+@pytest.mark.parametrize("module", ["explain", "chart", "timeline", "report", "simulate", "model"])
 def test_what_tells_a_story_reads_and_writes_nothing(module: str) -> None:
     assert not imports(module) & {"duckdb", "psycopg", "pathlib", "os", "io", "sys", "socket", "subprocess", "tempfile"}
     calls = {
