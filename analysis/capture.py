@@ -1,7 +1,7 @@
 """Source → raw: one consistent pull into the store, which it changes wholly or not at all, with a manifest."""
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import duckdb
 import psycopg
 
 from analysis import manifest, query, source, transport
-from analysis.model import StoreError
+from analysis.model import ConflictError, StoreError
 
 _ALLOCATIONS = (
     *("key", "booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
@@ -50,6 +50,7 @@ _LATER = manifest.LATER | {
 MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
+_ATTEMPTS = 3  # to read from a standby that ends the read
 _FEW = 1000  # rows that are asked for by their keys, however few there are
 _DIFFERENCES = ("new", "changed", "vanished")
 _LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
@@ -140,22 +141,36 @@ def pull(
 
     Returns the manifest of this capture: the row of ``captures``, under ``relations`` those of ``capture_relations``, under
     ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, and under
-    ``empty`` why there is no check to read, if so. Whatever fails, the store is left as it was. Raises SourceError and
-    StoreError.
+    ``empty`` why there is no check to read, if so. A standby that ends the read is read anew, three times in all.
+
+    Whatever fails, the store is left as it was. Raises SourceError and StoreError.
     """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(ConflictError):
+            return _pull(dsn, store, derive, tenant)
+    try:
+        return _pull(dsn, store, derive, tenant)
+    except ConflictError as error:
+        raise ConflictError(f"{error}; tried {_ATTEMPTS} times") from None
+
+
+def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None) -> dict[str, Any]:
     with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
         existed = store.exists()
         complete = False
         try:
-            with closing(connect(store, write=True)) as con, closing(transport.Reader(connection, dsn)) as reader:
+            with closing(connect(store, write=True)) as con:
                 con.execute("begin")
                 _accepts(con, store, tenant)
                 con.execute("set preserve_insertion_order = false")
-                landed = _land(connection, reader, con, shape, tenant)
+                with closing(transport.Reader(connection, dsn)) as reader:
+                    landed = _land(connection, reader, con, shape, tenant)
                 con.execute("reset preserve_insertion_order")
                 if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
                     landed["empty"] = source.why_empty(connection, tenant)
+                # All is read: the source need keep nothing for us while it is made sense of.
+                connection.rollback()
                 # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
                 found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
                 if found or not _derived(con) or shape.name == "idempotency":
@@ -209,6 +224,7 @@ def _land(
     manifest.prepare(con)
     lay_out(con)
     last = manifest.last(con)
+    source.refuse_behind(connection, last)
     capture_id = last.get("capture_id", 0) + 1
     writers = source.writers(connection)
     context = source.context(connection) | {"in_flight": ",".join(writer["row_xid"] for writer in writers) or None}
