@@ -32,6 +32,10 @@ class StoreError(ForensicsError):
     """The store is missing, locked by a writer, or not a store."""
 
 
+class LockedError(StoreError):
+    """The store is open in another process."""
+
+
 class RuleError(ForensicsError):
     """A constraint of a form that cannot be replayed exactly."""
 
