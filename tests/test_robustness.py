@@ -48,7 +48,7 @@ def test_a_disk_that_is_full(system: str, store: Path, existing: bool) -> None:
 
 
 def test_a_disk_that_has_no_room_for_a_store(system: str, store: Path) -> None:
-    command = [sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", store]
+    command = [sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", str(store)]
     done = subprocess.run(
         command,
         capture_output=True,
