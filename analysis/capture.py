@@ -1,7 +1,8 @@
 """Source → raw: one consistent pull into the store, which it changes wholly or not at all, with a manifest."""
 
-from collections.abc import Callable
-from contextlib import closing
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import duckdb
 import psycopg
 
 from analysis import manifest, query, source, transport
-from analysis.model import StoreError
+from analysis.model import ConflictError, LockedError, StoreError
 
 _ALLOCATIONS = (
     *("key", "booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
@@ -50,6 +51,7 @@ _LATER = manifest.LATER | {
 MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
+_ATTEMPTS = 3  # to read from a standby that ends the read
 _FEW = 1000  # rows that are asked for by their keys, however few there are
 _DIFFERENCES = ("new", "changed", "vanished")
 _LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
@@ -72,7 +74,7 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
         try:
             con = duckdb.connect(str(store), read_only=not write, config={"autoinstall_known_extensions": "false"})
         except duckdb.Error as error:
-            raise StoreError(_why_not_open(store, error)) from None
+            raise _why_not_open(store, error) from None
     con.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
     needed = [name for name in manifest.FIRST_FORM if name.startswith("raw_")]
@@ -140,36 +142,67 @@ def pull(
 
     Returns the manifest of this capture: the row of ``captures``, under ``relations`` those of ``capture_relations``, under
     ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, and under
-    ``empty`` why there is no check to read, if so. Whatever fails, the store is left as it was. Raises SourceError and
-    StoreError.
+    ``empty`` why there is no check to read, if so. A standby that ends the read is read anew, three times in all.
+
+    Whatever fails, the store is left as it was. Raises SourceError and StoreError.
     """
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(ConflictError):
+            return _pull(dsn, store, derive, tenant)
+    try:
+        return _pull(dsn, store, derive, tenant)
+    except ConflictError as error:
+        raise ConflictError(f"{error}; tried {_ATTEMPTS} times") from None
+
+
+def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None) -> dict[str, Any]:
     with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
-        existed = store.exists()
-        complete = False
         try:
-            with closing(connect(store, write=True)) as con, closing(transport.Reader(connection, dsn)) as reader:
+            with _opened(store) as con:
                 con.execute("begin")
                 _accepts(con, store, tenant)
                 con.execute("set preserve_insertion_order = false")
-                landed = _land(connection, reader, con, shape, tenant)
+                with closing(transport.Reader(connection, dsn)) as reader:
+                    landed = _land(connection, reader, con, shape, tenant)
                 con.execute("reset preserve_insertion_order")
                 if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
                     landed["empty"] = source.why_empty(connection, tenant)
+                # All is read: the source need keep nothing for us while it is made sense of.
+                connection.rollback()
                 # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
                 found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
                 if found or not _derived(con) or shape.name == "idempotency":
                     derive(con)
                 con.execute("commit")
-                complete = True
         except (duckdb.IOException, duckdb.TransactionException) as error:
             raise StoreError(f"{store} could not be written, and is as it was: {' '.join(str(error).split())}") from None
-        finally:
-            # DuckDB rolls back what was not committed; a file that was not there before goes with it.
-            if not complete and not existed:
-                store.unlink(missing_ok=True)
-                store.with_name(f"{store.name}.wal").unlink(missing_ok=True)
     return landed
+
+
+@contextmanager
+def _opened(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a store for the one writer; where it fails, DuckDB rolls back, and a file that was not there before goes with it."""
+    existed = store.exists()
+
+    def remove() -> None:
+        if not existed:
+            store.unlink(missing_ok=True)
+            store.with_name(f"{store.name}.wal").unlink(missing_ok=True)
+
+    try:
+        opened = connect(store, write=True)
+    except LockedError:
+        raise  # the file is another capture's by now
+    except StoreError:
+        remove()
+        raise
+    with closing(opened) as con:
+        try:
+            yield con
+        except BaseException:
+            remove()  # while it is still ours: once closed, another capture may write to it
+            raise
 
 
 def _accepts(con: duckdb.DuckDBPyConnection, store: Path, tenant: str | None) -> None:
@@ -209,6 +242,7 @@ def _land(
     manifest.prepare(con)
     lay_out(con)
     last = manifest.last(con)
+    source.refuse_behind(connection, last)
     capture_id = last.get("capture_id", 0) + 1
     writers = source.writers(connection)
     context = source.context(connection) | {"in_flight": ",".join(writer["row_xid"] for writer in writers) or None}
@@ -330,10 +364,16 @@ def _load_folder(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
             raise StoreError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
-def _why_not_open(store: Path, error: duckdb.Error) -> str:
+def _why_not_open(store: Path, error: duckdb.Error) -> StoreError:
     said = str(error)
     if "Could not set lock" in said:
-        return f"{store} is open in a process that writes to it: wait for it to end"
+        holder = re.search(r"\(PID (\d+)\)", said)
+        process = f"process {holder[1]}" if holder else "a process"
+        # DuckDB says so where the others only read.
+        if "read-only mode" in said:
+            close = "close it there (a notebook: shut its kernel down), and try again"
+            return LockedError(f"{store} is open for reading in {process}: {close}")
+        return LockedError(f"{store} is open in {process}, which writes to it: wait for it to end, and try again")
     if "not a valid DuckDB" in said:
-        return f"{store} is not a DuckDB file: give the store that forensics capture wrote"
-    return f"cannot open the store {store}: {' '.join(said.split())}"
+        return StoreError(f"{store} is not a DuckDB file: give the store that forensics capture wrote")
+    return StoreError(f"cannot open the store {store}: {' '.join(said.split())}")

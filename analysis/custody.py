@@ -93,8 +93,9 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
     """Compare the newest versions that the store holds with the rows of a source, hashed there; list each difference.
 
     A ``problem`` is new, late (its writer was in flight at the last capture, and committed after it), changed or vanished;
-    ``key`` names the row.
+    ``key`` names the row. Raises SourceError where the source is a standby that has not replayed what the store holds.
     """
+    source.refuse_behind(connection, manifest.last(con))
     [(in_flight,)] = con.execute("select in_flight from captures order by capture_id desc limit 1").fetchall()
     shape = source.shape(connection)
     findings = [

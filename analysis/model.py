@@ -24,8 +24,16 @@ class SourceError(ForensicsError):
     """The PostgreSQL source cannot be read as asked."""
 
 
+class ConflictError(SourceError):
+    """A standby ended the read so that it could replay; another one may succeed."""
+
+
 class StoreError(ForensicsError):
     """The store is missing, locked by a writer, or not a store."""
+
+
+class LockedError(StoreError):
+    """The store is open in another process."""
 
 
 class RuleError(ForensicsError):

@@ -11,9 +11,10 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from analysis import query
-from analysis.model import SourceError
+from analysis.model import ConflictError, SourceError
 
 _ANY = {"any": "any type", "any[]": "a list"}
+_CONFLICT = "40001"
 _INSTANT = "timestamp with time zone"
 EVIDENCE = "booking_confirmation_results"
 SHAPES = {
@@ -100,6 +101,13 @@ set local idle_in_transaction_session_timeout = 0;
 set local lock_timeout = '10s'"""
 
 
+# Asked before the snapshot is taken, and kept for its transaction: all that was replayed by then is in it.
+_REPLAYED = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end::text"
+_KEEP = "select set_config('forensics.replayed', %s, true)"
+_BEHIND = """
+select current_setting('forensics.replayed')
+where nullif(current_setting('forensics.replayed', true), '')::pg_lsn < %s::pg_lsn"""
+
 # What the policies of the documented system read (sql/postgres/migration_up.sql).
 _TENANT = "select set_config('row_security', 'on', true), set_config('app.restaurant_id', %s, true)"
 
@@ -110,26 +118,43 @@ def snapshot(dsn: str, tenant: str | None = None) -> Iterator[psycopg.Connection
 
     With a tenant, a restaurant's id, what row-level security shows on its behalf is enough. Raises SourceError, in one
     line and without credentials, when the DSN is no DSN, the server cannot be reached, the evidence table or allocations
-    are missing or have other columns, a permission is missing, or row-level security would hide rows from this role.
+    are missing or have other columns, a permission is missing, or row-level security would hide rows from this role;
+    ConflictError when a standby ends the read because of what it has to replay.
     """
     _readable(dsn)
     try:
-        connection = psycopg.connect(dsn, prepare_threshold=None, application_name="forensics capture")
+        connection = psycopg.connect(dsn, prepare_threshold=None, application_name="forensics capture", autocommit=True)
+        [(replayed,)] = connection.execute(_REPLAYED).fetchall()
     except psycopg.OperationalError as error:
         raise SourceError(f"cannot reach the source: {_one_line(error)}") from None
     with connection:
+        connection.autocommit = False
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         try:
             connection.execute(_SETTINGS)
+            if replayed:
+                connection.execute(_KEEP, [replayed])
             _guard(connection, tenant)
             yield connection
+            connection.rollback()
         except psycopg.errors.InsufficientPrivilege as error:
             raise SourceError(_refused(connection.info.user, error)) from None
         except psycopg.errors.UndefinedTable as error:
             raise SourceError(f"{_one_line(error)}: expected it on the search path of this database") from None
         except psycopg.Error as error:
-            raise SourceError(f"the source failed while it was read: {_one_line(error)}") from None
+            raise failed(error.sqlstate, _one_line(error)) from None
+
+
+def failed(sqlstate: str | None, said: str) -> SourceError:
+    """Return the error for a read that the source ended: a ConflictError where a standby did so in order to replay."""
+    # Nothing else makes a transaction that only reads fail to serialize.
+    if sqlstate == _CONFLICT or "conflict with recovery" in said:
+        return ConflictError(
+            f"the source is a standby and ended the read, which kept it from replaying ({said}): set hot_standby_feedback = on "
+            "or a longer max_standby_streaming_delay there, or read from the primary"
+        )
+    return SourceError(f"the source failed while it was read: {said}")
 
 
 def shape(connection: psycopg.Connection) -> Shape:
@@ -243,6 +268,22 @@ def context(connection: psycopg.Connection) -> dict[str, Any]:
     with suppress(psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction), connection.transaction():
         found |= cursor.execute(query.text("capture/identity").encode()).fetchone() or {}
     return found
+
+
+def refuse_behind(connection: psycopg.Connection, last: Mapping[str, Any]) -> None:
+    """Refuse a standby that has not replayed what a capture of the same server, a row of ``captures``, has read."""
+    behind = connection.execute(_BEHIND, [last.get("lsn")]).fetchone()
+    if behind is None:
+        return
+    here = context(connection)
+    # What is not known of either is not known to differ.
+    if any(None not in (here[name], last[name]) and here[name] != last[name] for name in ("system_identifier", "database_oid")):
+        return
+    raise SourceError(
+        f"the source is a standby that has replayed until {behind[0]}, behind {last['lsn']}, where capture "
+        f"{last['capture_id']} read the same system: rows written in between would be taken for vanished; "
+        "wait until it has caught up, or read from the primary"
+    )
 
 
 def writers(connection: psycopg.Connection) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from psycopg.conninfo import make_conninfo
 from pyarrow import csv
 from tqdm import tqdm
 
-from analysis import query
+from analysis import query, source
 from analysis.model import SourceError
 
 _BULK_ROWS = 5000  # fewer are read sooner than two connections are made
@@ -173,7 +173,7 @@ def _halves(lenders: list[dbapi.Connection], statement: str) -> Generator[pa.Tab
                     put(pa.Table.from_batches([batch]))
             put(None)
         except (dbapi.Error, pa.ArrowException, OSError) as error:
-            put(SourceError(f"the source failed while it was read: {_one_line(error)}"))
+            put(source.failed(getattr(error, "sqlstate", None), _one_line(error)))
 
     threads = [threading.Thread(target=read, args=(lender, part), daemon=True) for part, lender in enumerate(lenders)]
     for thread in threads:

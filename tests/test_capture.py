@@ -1,6 +1,7 @@
 """Source → store: every byte arrives, versions accumulate, and whatever fails leaves the store as it was."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -347,18 +348,76 @@ def test_a_capture_that_is_killed_lands_not_at_all(system: str, store: Path, exi
     assert pull(system, store)["checks"] == (4, 4, 0, 0)
 
 
-def test_a_store_that_another_process_writes_to_is_left_alone(system: str, store: Path) -> None:
-    pull(system, store)
-    hold = f"import duckdb; held = duckdb.connect({str(store)!r}); print('held', flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+@contextmanager
+def held(store: Path, opener: str) -> Iterator[int]:
+    """Hold a store open in another process meanwhile, and yield that one's number."""
+    hold = f"{opener}; print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         assert process.stdout.readline() == b"held\n"
+        yield process.pid
+        process.communicate(b"\n")
+
+
+def test_a_store_that_another_process_writes_to_is_left_alone(system: str, store: Path) -> None:
+    pull(system, store)
+    before = store.read_bytes()
+    with held(store, "import duckdb, sys; held = duckdb.connect(sys.argv[1])") as pid:
         for ask in (lambda: analysis.open_store(store), lambda: pull(system, store)):
             with pytest.raises(StoreError) as caught:
                 ask()
-            assert str(caught.value) == f"{store} is open in a process that writes to it: wait for it to end"
-        process.communicate(b"\n")
+            told = f"{store} is open in process {pid}, which writes to it: wait for it to end, and try again"
+            assert str(caught.value) == told
+        assert store.read_bytes() == before
     assert pull(system, store)["restaurants"] == (1, 0, 0, 0)
+
+
+def test_a_store_that_another_process_reads_is_read_but_not_written(
+    system: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pull(system, store)
+    fill(system)
+    opener = "import sys, pathlib, analysis; held = analysis.open_store(pathlib.Path(sys.argv[1]))"
+    with held(store, opener) as pid:
+        with untouched(store), pytest.raises(SystemExit) as caught:
+            cli.main(["capture", lab.reader_dsn(system), "--store", str(store)])
+        told = (
+            f"forensics: {store} is open for reading in process {pid}: "
+            "close it there (a notebook: shut its kernel down), and try again\n"
+        )
+        assert (caught.value.code, capsys.readouterr().err) == (2, told)
+        assert raw(store, "select count(*) from captures") == [(1,)]
+    assert pull(system, store)["checks"] == (4, 4, 0, 0)
+
+
+@pytest.mark.parametrize("existing", [False, True], ids=["new store", "existing store"])
+def test_a_second_capture_at_the_same_time(system: str, store: Path, existing: bool) -> None:
+    """The first is stopped while it writes; the second neither writes nor removes what it does, though it found no store."""
+    if existing:
+        pull(system, store)
+    fill(system)
+    told = []
+
+    def derive(con: duckdb.DuckDBPyConnection) -> None:
+        command = [sys.executable, "-c", SECOND, lab.reader_dsn(system), str(store)]
+        told.append(subprocess.run(command, capture_output=True, text=True))
+        analysis.derive(con)
+
+    capture.pull(lab.reader_dsn(system), store, derive)
+    [second] = told
+    error = f"forensics: {store} is open in process {os.getpid()}, which writes to it: wait for it to end, and try again\n"
+    assert (second.returncode, second.stderr) == (2, error)
+    assert raw(store, "select count(*), (select count(*) from raw_checks) from captures") == [(1 + existing, 4)]
+    assert pull(system, store)["checks"] == (4, 0, 0, 0)
+
+
+# As if the first had made the file right after the second had looked for it.
+SECOND = """
+import pathlib, sys
+from analysis import cli
+exists = pathlib.Path.exists
+pathlib.Path.exists = lambda path: path.suffix != '.duckdb' and exists(path)
+cli.main(['capture', sys.argv[1], '--store', sys.argv[2]])"""
 
 
 def test_a_store_of_one_tenant_says_so_and_takes_no_other(

@@ -47,6 +47,18 @@ def test_a_disk_that_is_full(system: str, store: Path, existing: bool) -> None:
     assert verify(store) == set()
 
 
+def test_a_disk_that_has_no_room_for_a_store(system: str, store: Path) -> None:
+    command = [sys.executable, "-m", "analysis", "capture", lab.reader_dsn(system), "--store", str(store)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)),
+    )
+    assert (done.returncode, done.stderr.count("\n"), store.exists()) == (2, 1, False)
+    assert done.stderr.startswith(f"forensics: cannot open the store {store}: IO Error: Could not write file")
+
+
 def test_a_server_that_goes_away_while_two_connections_read(system: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_BULK_ROWS", 1)
     fill(system)
