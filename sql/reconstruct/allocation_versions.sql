@@ -74,10 +74,11 @@ told as (
         select booking_id, resource_id, max(key) as key
         from (
             select key, booking_id, resource_type, resource_id from raw_allocations
-            union
+            union all
             select key, booking_id, resource_type, resource_id from raw_allocations_archive
         )
         where resource_type = 'table'
+        and booking_id in (select booking_id from assigned)
         group by booking_id, resource_id
     ) as c
         on c.booking_id = a.booking_id
@@ -113,7 +114,10 @@ select
     shadow, is_maintenance, created_at, updated_at,
     min(first_seen_at) as first_seen_at,
     max(last_seen_at) as last_seen_at,
-    list_sort(list_distinct(list(source))) as sources
+    list_where(
+        ['allocations', 'archive', 'log', 'snapshot'],
+        [bool_or(source = 'allocations'), bool_or(source = 'archive'), bool_or(source = 'log'), bool_or(source = 'snapshot')]
+    ) as sources
 from every
 group by all
 order by restaurant_id, window_lower, allocation_id, updated_at

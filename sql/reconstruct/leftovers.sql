@@ -23,6 +23,7 @@ shadow_rows as (
     from (
         select *
         from raw_allocations
+        where exists (from last_capture)
         qualify row_number() over (partition by key order by capture_id desc) = 1
     ) as a
     cross join last_capture as k

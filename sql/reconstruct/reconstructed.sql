@@ -34,7 +34,11 @@ missed as (
     union all
 
     select v.allocation_id, l.logged_at as gone_at
-    from (select distinct allocation_id, booking_id, resource_id from allocation_versions) as v
+    from (
+        select distinct allocation_id, booking_id, resource_id
+        from allocation_versions
+        where booking_id in (select booking_id from logged where event = 'unassigned')
+    ) as v
     inner join logged as l
         on l.booking_id = v.booking_id
         and l.event = 'unassigned'
