@@ -255,6 +255,12 @@ def _cache(args: argparse.Namespace) -> None:
 def _retention(args: argparse.Namespace) -> None:
     with closing(analysis.open_store(args.store)) as con:
         figures = measure.retention(con, args.days)
+        by_days = measure.retention_by_days(con)
+        figures |= {
+            "knee_days": measure.knee(by_days),
+            "shortest": measure.best_retention(by_days),
+            "outlook": measure.outlook(measure.growth(con)),
+        }
     if args.json:
         _print_json(figures)
         return

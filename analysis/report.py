@@ -137,6 +137,11 @@ def retention(figures: dict[str, Any]) -> list[str]:
     if not rows:
         return ["No checks in this store: there is nothing to keep or to free."]
     size = figures["bytes_kept"] + figures["bytes_freed"]
+    best = figures["shortest"]
+    shortest = best and [
+        f"The shortest retention that keeps 99 % until the meal: {best['days']} days ({100 * best['purged_share']:.1f} % gone, "
+        f"no more than {100 * best['purged_share_high']:.1f} % by the 95 % interval)"
+    ]
     variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
     return [
         f"Keeping {days} days, counted back from {figures['as_of']:%Y-%m-%d %H:%M}Z, the newest check:",
@@ -146,6 +151,7 @@ def retention(figures: dict[str, Any]) -> list[str]:
         "Had it always been in force:",
         f"  {figures['hits_lost']:,} repeats would have found no answer, as they come more than {days} days after the last",
         f"  {figures['purged_before_meal']:,} checks would have gone before the meal, as they were made further ahead",
+        *(shortest or []),
         "",
         table(variants),
     ]
