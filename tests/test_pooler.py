@@ -1,10 +1,6 @@
 """Through a transaction pooler: nothing is left in a session, nothing is prepared under a name, one connection is enough."""
 
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 from adbc_driver_postgresql import dbapi
+from pooler import pooler
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from test_capture import fill, pull, run
 from test_custody import NEW, differences, verify
-from test_standby import until
 
 from analysis import lab, transport
 
@@ -55,39 +51,16 @@ def test_one_transaction_and_nothing_beside_it(
 
 @pytest.fixture
 def pooled(system: str) -> Iterator[str]:
-    """Yield the DSN of the system by way of a pgbouncer that has one connection to it, lent for a transaction at a time."""
-    bouncer = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
-    if not bouncer:
-        pytest.skip("no pgbouncer here")
+    """Yield the DSN of the system by way of a pooler that has one connection to it, lent for a transaction at a time."""
     parts = conninfo_to_dict(system)
-    with tempfile.TemporaryDirectory(prefix="forensics-pooler-") as name:
-        folder = Path(name)
-        folder.chmod(0o777)
-        (folder / "users").write_text('"postgres" ""\n"forensics_reader" ""\n')
-        (folder / "ini").write_text(f"""
-            [databases]
-            * = host={parts["host"]} port={parts.get("port", 5432)}
-            [pgbouncer]
-            pool_mode = transaction
-            default_pool_size = 1
-            listen_addr =
-            listen_port = 5432
-            unix_socket_dir = {name}
-            auth_type = trust
-            auth_file = {name}/users
-            """)
-        # It refuses to run as root; the server's own user may reach the server's socket.
-        user: dict[str, Any] = {"user": "embedded_postgres"} if os.geteuid() == 0 else {}
-        with subprocess.Popen([bouncer, "-q", folder / "ini"], stderr=subprocess.DEVNULL, **user) as process:
-            try:
-                until((folder / ".s.PGSQL.5432").exists)
-                yield make_conninfo(system, host=name, port=5432)
-            finally:
-                process.terminate()
+    with pooler(f"{parts['host']}/.s.PGSQL.{parts.get('port', 5432)}") as folder:
+        yield make_conninfo(system, host=folder, port=5432)
 
 
 @pytest.mark.parametrize("bulk_rows", [1, 5000])
-def test_a_real_pooler(pooled: str, system: str, store: Path, bulk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_of_one_connection(
+    pooled: str, system: str, store: Path, bulk_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(transport, "_BULK_ROWS", bulk_rows)
     fill(system)
     assert pull(pooled, store)["checks"] == (4, 4, 0, 0)
