@@ -26,7 +26,7 @@ where coalesce(year(try_cast(checked_at as timestamptz)) not between 2 and 9998,
 
 union all
 
-select
+select distinct
     'checks' as relation,
     said.check_id as key,
     null as item_no,
@@ -34,9 +34,9 @@ select
     w.window_text as raw
 from (
     select check_id, 'requested window' as what, requested_text as window_text from snapshots
-    union
+    union all
     select check_id, 'scope' as what, scope_text as window_text from snapshots
-    union
+    union all
     select check_id, 'attempted window' as what, unnest(attempted).window_text as window_text from snapshots
 ) as said
 inner join windows as w using (window_text)
@@ -71,7 +71,7 @@ inner join raw_checks as r
 
 union all
 
-select
+select distinct
     said.relation,
     said.key,
     null as item_no,
@@ -79,7 +79,7 @@ select
     w.window_text as raw
 from (
     select source as relation, key, window_text from logged
-    union
+    union all
     select 'table_holds' as relation, hold_id as key, window_text from holds
 ) as said
 inner join windows as w using (window_text)
@@ -104,7 +104,7 @@ where strlen(document) > 16777216
 
 union all
 
-select
+select distinct
     'allocations' as relation,
     a.key,
     null as item_no,
@@ -112,7 +112,7 @@ select
     a.window_text as raw
 from (
     select key, window_text from raw_allocations
-    union
+    union all
     select key, window_text from raw_allocations_archive
 ) as a
 inner join windows as w using (window_text)

@@ -2,7 +2,10 @@
 -- Grain: check × place in the list.
 -- Parameters: none.
 with usable as (
-    select entry_no, allocation_id
+    select
+        entry_no,
+        -- A number for each id.
+        min(entry_no) over (partition by allocation_id) as id_no
     from snapshot_entries
     where problem is null
     -- An id of which all checks together know one entry only cannot differ anywhere.
@@ -13,7 +16,7 @@ listed as (
     select
         unnest(i.places) as place,
         entry_no,
-        u.allocation_id
+        u.id_no
     from snapshot_items as i
     inner join usable as u using (entry_no)
 ),
@@ -21,7 +24,7 @@ listed as (
 differing as (
     select
         place // 16777216 as check_no,
-        allocation_id
+        id_no
     from listed
     group by all
     having min(entry_no) <> max(entry_no)
@@ -34,5 +37,5 @@ select
 from listed as l
 semi join differing as d
     on d.check_no = l.place // 16777216
-    and d.allocation_id = l.allocation_id
+    and d.id_no = l.id_no
 order by l.place

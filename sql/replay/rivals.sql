@@ -1,8 +1,9 @@
 -- Every allocation that overlaps what a check asked for under the rule replayed, and where the evidence has it from.
 -- Grain: check × requested resource × rule × rival.
 -- Parameters: none.
-with asked as (
+with asked as materialized (
     select
+        row_number() over () as asked_no,
         q.* exclude (source),
         c.check_no,
         c.booking_id,
@@ -26,11 +27,11 @@ with asked as (
     where r.replayable
 ),
 
--- Seen by the check itself, in its own snapshot.
-listed as materialized (
+-- Seen by the check itself, in its own snapshot: found by the few columns that are compared, of millions of entries listed.
+met as materialized (
     select
-        q.*,
-        a
+        q.asked_no,
+        a.entry_no
     from asked as q
     inner join snapshot_listing as l using (check_no)
     inner join snapshot_entries as a using (entry_no)
@@ -46,6 +47,15 @@ listed as materialized (
     and (not q.same_resource or a.resource_id = q.resource_id)
     and (not q.same_shadow or not a.shadow)
     and (not q.firm_only or not a.shadow)
+),
+
+listed as materialized (
+    select
+        q.*,
+        a
+    from met
+    inner join asked as q using (asked_no)
+    inner join snapshot_entries as a using (entry_no)
 ),
 
 -- What the check's own transaction moved out of the way by commit was in nobody's way: it was moved before the insert, or the
