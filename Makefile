@@ -61,8 +61,8 @@ sample: $(READY)
 	set -e; $(BIN)/forensics lab > build/sample.dsn & lab=$$!; trap 'kill $$lab; wait $$lab || true' EXIT; \
 	  until [ -s build/sample.dsn ]; do kill -0 $$lab; sleep 0.2; done; \
 	  $(BIN)/forensics capture "$$(cat build/sample.dsn)" --store build/sample.duckdb
-	$(BIN)/python -c 'from pathlib import Path; from analysis import capture; \
-	  capture.export(capture.connect(Path("build/sample.duckdb")), Path("data/sample"))'
+	$(BIN)/python -c 'from pathlib import Path; from analysis import stores; \
+	  stores.export(stores.connect(Path("build/sample.duckdb")), Path("data/sample"))'
 	$(BIN)/python tests/test_docs.py
 	$(MAKE) notebooks
 

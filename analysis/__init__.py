@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analysis import capture, decode, explain, measure, query, reconstruct, replay
+from analysis import decode, explain, measure, query, reconstruct, replay, stores
 from analysis.custody import verify
 from analysis.model import Cause, Check, ForensicsError
 
@@ -49,13 +49,13 @@ def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     kit; the next capture into the file makes that lasting. Raises StoreError when there is no such store, or it is none.
     """
     path = Path(store or os.environ.get("FORENSICS_STORE") or Path(__file__).parent.parent / "data" / "sample")
-    con = capture.connect(path)
+    con = stores.connect(path)
     if not path.is_dir():
         derived = con.execute("select count(*) from duckdb_tables() where table_name = 'derivation'").fetchall() != [(0,)]
         if derived and con.execute("select digest from derivation").fetchall() == [(query.digest(),)]:
             return con
         con.close()
-        con = capture.connect_raw(path)
+        con = stores.connect_raw(path)
     derive(con)
     return con
 
@@ -65,9 +65,9 @@ def notebook(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
 
     Frames are shown with fixed widths and digits; charts still, or live where FORENSICS_CHARTS is ``interactive``.
     """
-    from analysis import chart  # Altair takes a second that only notebooks need
+    from analysis import canvas  # Altair takes a second that only notebooks need
 
-    chart.show("interactive" if os.environ.get("FORENSICS_CHARTS") == "interactive" else "still")
+    canvas.show("interactive" if os.environ.get("FORENSICS_CHARTS") == "interactive" else "still")
     pl.Config(
         tbl_rows=24, tbl_cols=12, tbl_width_chars=140, fmt_str_lengths=120, float_precision=3, tbl_hide_dataframe_shape=True
     )
@@ -103,9 +103,9 @@ class Explanation:
         return str(self)
 
     def _repr_html_(self) -> str:
-        from analysis import chart, timeline  # Altair takes a second that only notebooks need
+        from analysis import canvas, timeline  # Altair takes a second that only notebooks need
 
-        return explain.render_html(self.check, self.data, chart.svg(timeline.draw(self.check)))
+        return explain.render_html(self.check, self.data, canvas.svg(timeline.draw(self.check)))
 
 
 def explain_check(con: duckdb.DuckDBPyConnection, check_id: str | int) -> Explanation:

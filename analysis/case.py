@@ -17,7 +17,7 @@ from uuid import UUID
 
 import duckdb
 
-from analysis import capture, manifest, query
+from analysis import manifest, query, stores
 from analysis.model import ForensicsError, StoreError
 
 Explain = Callable[[duckdb.DuckDBPyConnection, str], Any]
@@ -193,7 +193,7 @@ def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, ps
         con.execute("set TimeZone = 'UTC'").fetchall()
         # What the version that wrote the file did not know of had nothing to say in it.
         first = [name for name in manifest.FIRST_FORM if name not in ("capture_relations", "capture_blocks")]
-        later = [f"raw_{relation}" for relation in capture.RELATIONS if f"raw_{relation}" not in first]
+        later = [f"raw_{relation}" for relation in stores.RELATIONS if f"raw_{relation}" not in first]
         for name in (*first, *(name for name in (*later, "capture_relations") if name in tables)):
             columns = tables[name]["columns"]
             # Names and types are bound to what a store has: nothing of a file reaches the statement.
@@ -202,7 +202,7 @@ def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, ps
             con.execute(f"create table {name} ({', '.join(f'{column} {type_}' for column, type_ in columns)})").fetchall()
             for row in tables[name]["rows"]:
                 con.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", row).fetchall()
-        capture.lay_out(con)
+        stores.lay_out(con)
         manifest.prepare(con)
         derive(con)
         told = explain(con, check_id)

@@ -19,8 +19,8 @@ import polars as pl
 from tqdm import tqdm
 
 import analysis
-from analysis import capture, case, custody, measure, query, reconstruct, replay, report, source
-from analysis.model import RULES, ForensicsError
+from analysis import capture, case, constraint, custody, measure, query, reconstruct, replay, report, source, storage, stores
+from analysis.model import ForensicsError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
 
     again = _reading(commands, "replay", _replay, "the recorded × replayed matrix by cause")
     again.add_argument(
-        "--rule", metavar="NAME|FILE", help=f"replay under this rule instead: {', '.join(RULES)}, or a file with a definition"
+        "--rule",
+        metavar="NAME|FILE",
+        help=f"replay under this rule instead: {', '.join(constraint.RULES)}, or a file with a definition",
     )
     again.add_argument("--verbose", action="store_true", help="list the checks and the pairs that come out otherwise")
 
@@ -254,12 +256,12 @@ def _cache(args: argparse.Namespace) -> None:
 
 def _retention(args: argparse.Namespace) -> None:
     with closing(analysis.open_store(args.store)) as con:
-        figures = measure.retention(con, args.days)
-        by_days = measure.retention_by_days(con)
+        figures = storage.retention(con, args.days)
+        by_days = storage.retention_by_days(con)
         figures |= {
-            "knee_days": measure.knee(by_days),
-            "shortest": measure.best_retention(by_days),
-            "outlook": measure.outlook(measure.growth(con)),
+            "knee_days": storage.knee(by_days),
+            "shortest": storage.best_retention(by_days),
+            "outlook": storage.outlook(storage.growth(con)),
         }
     if args.json:
         _print_json(figures)
@@ -300,7 +302,7 @@ def _verify(args: argparse.Namespace) -> int:
         raise ForensicsError("verify takes a store (--store FILE) or a case file: give one of them")
     if args.case:
         return _verify_case(args)
-    with closing(capture.connect(args.store)) as con:
+    with closing(stores.connect(args.store)) as con:
         try:
             findings = custody.verify(con)
         except duckdb.Error as error:

@@ -9,7 +9,7 @@ import duckdb
 import polars as pl
 import psycopg
 
-from analysis import capture, manifest, query, source
+from analysis import manifest, query, source, stores
 from analysis.model import StoreError
 
 Finding = dict[str, Any]
@@ -26,7 +26,7 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     if "capture_blocks" not in held:
         raise StoreError("this store has no hashes to verify: it was not written by forensics capture")
     recorded = con.execute("select relation from capture_relations union select relation from capture_blocks").fetchall()
-    read = {f"raw_{relation}" for (relation,) in recorded} | {f"raw_{relation}" for relation in capture.RELATIONS}
+    read = {f"raw_{relation}" for (relation,) in recorded} | {f"raw_{relation}" for relation in stores.RELATIONS}
     findings = [
         _finding(raw, row["capture_id"], row["block_no"], row["rows"], row["rows_found"], row["problem"])
         for raw in sorted(read & held)
@@ -50,7 +50,7 @@ def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
         where not internal and not temporary and database_name <> 'memory' and view_name <> 'snapshot_allocations'
         order by all""").fetchall()
     findings = [_finding(name, None, None, problem="a statement that no capture writes") for (name,) in (*macros, *views)]
-    for table in capture.MANIFEST:
+    for table in stores.MANIFEST:
         odd = con.execute(f"""
             select distinct capture_id from {table}
             where capture_id is null or capture_id not between 1 and (select count(distinct capture_id) from captures)
@@ -64,7 +64,7 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
 
     What another version of the kit derived is left out: nobody reads it, see :func:`analysis.open_store`.
     """
-    with closing(capture.connect_raw(store)) as con:
+    with closing(stores.connect_raw(store)) as con:
         held = {
             name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()
         }

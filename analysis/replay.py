@@ -10,10 +10,8 @@ from typing import Any
 import duckdb
 import polars as pl
 
-from analysis import query
+from analysis import constraint, query
 from analysis.model import (
-    MIGRATED_AT,
-    RULES,
     Allocation,
     Alternative,
     Cause,
@@ -57,12 +55,14 @@ def named(name: str) -> Rule:
 
     Raises NotFoundError when there is neither, RuleError for a definition that is not replayed exactly.
     """
-    if name in RULES:
-        return RULES[name]
+    if name in constraint.RULES:
+        return constraint.RULES[name]
     try:
-        return Rule.parse(Path(name).stem, Path(name).read_text(encoding="utf-8"), version="given")
+        return constraint.parse(Path(name).stem, Path(name).read_text(encoding="utf-8"), version="given")
     except (OSError, UnicodeDecodeError):
-        raise NotFoundError(f"no rule {name}: expected one of {', '.join(RULES)}, or a file with a definition") from None
+        raise NotFoundError(
+            f"no rule {name}: expected one of {', '.join(constraint.RULES)}, or a file with a definition"
+        ) from None
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def pairs(con: duckdb.DuckDBPyConnection, rule: Rule) -> pl.DataFrame:
     """
     rows = con.table("rules").pl().to_dicts()
     now = [row for row in rows if row["valid_to"] is None]
-    in_force = [Rule.parse(row["rule"], row["definition"]) for row in now if row["replayable"]]
+    in_force = [constraint.parse(row["rule"], row["definition"]) for row in now if row["replayable"]]
     found = [
         query.frame(con, "replay/pairs", equality=list(each.equality), firm_only=each.firm_only).with_columns(
             in_force=is_in_force
@@ -204,7 +204,7 @@ def _no_such_check(con: duckdb.DuckDBPyConnection, check_id: str) -> str:
 
 
 def _rule(row: dict[str, Any]) -> Rule:
-    return Rule.parse(
+    return constraint.parse(
         row["rule"],
         row["rule_definition"],
         version=row["rule_version"],
@@ -290,19 +290,19 @@ def _in_force(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     A captured rule counts from the capture that first shows it, or from the documented migration when it is the
     documented one, until the capture that misses it.
     """
-    before = [_row(rule) for rule in RULES.values() if rule.valid_to == MIGRATED_AT]
+    before = [_row(rule) for rule in constraint.RULES.values() if rule.valid_to == constraint.MIGRATED_AT]
     return before + [_captured(row) for row in query.rows(con, "replay/captured_rules")]
 
 
 def _captured(row: dict[str, Any]) -> dict[str, Any]:
     name, definition = row["rule"], row["definition"]
-    documented = next((rule for rule in RULES.values() if (rule.name, rule.definition) == (name, definition)), None)
+    documented = next((rule for rule in constraint.RULES.values() if (rule.name, rule.definition) == (name, definition)), None)
     since: datetime = row["first_captured_at"]
     if documented is not None and documented.valid_from is not None:
         since = documented.valid_from
     version = documented.version if documented else "captured"
     try:
-        return _row(Rule.parse(name, definition, version=version, valid_from=since, valid_to=row["missed_at"]))
+        return _row(constraint.parse(name, definition, version=version, valid_from=since, valid_to=row["missed_at"]))
     except RuleError:
         return {
             "rule": name,

@@ -8,9 +8,9 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from analysis.chart import GREY, ORANGE, horizon, titled
-from analysis.explain import local_zone, rival_names
+from analysis.canvas import GREY, ORANGE, horizon, titled
 from analysis.model import Allocation, Check, Conflict, Grade, Window
+from analysis.teller import local_zone, rival_names
 
 HELD = {"booking": "#A9CFE8", "hold": "#F0F0F0", "maintenance": "#8C8C8C", "rival": ORANGE}
 TABLES = 14  # rows that are still read at a glance

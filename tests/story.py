@@ -17,13 +17,12 @@ import duckdb
 import polars as pl
 
 import analysis
-from analysis import capture, manifest
-from analysis.model import RULES
+from analysis import constraint, manifest, stores
 
 DAY = datetime(2025, 11, 20, 18, tzinfo=UTC)
 CHECKED_AT = datetime(2025, 11, 20, 12, tzinfo=UTC)
 CAPTURED_AT = "2025-12-01 00:00:00+00"
-V12 = {"key": RULES["v12"].name, "definition": RULES["v12"].definition}
+V12 = {"key": constraint.RULES["v12"].name, "definition": constraint.RULES["v12"].definition}
 Row = dict[str, Any]
 
 CAPTURES = tuple(manifest.TABLES["captures"])
@@ -44,7 +43,7 @@ def planted(
     con = duckdb.connect()
     con.execute("set TimeZone = 'UTC'")
     raw = {"rules": [V12], **raw}
-    for relation, columns in capture.COLUMNS.items():
+    for relation, columns in stores.COLUMNS.items():
         rows = [{"key": str(i), "capture_id": 1, **row} for i, row in enumerate(raw.pop(relation, ()), 1)]
         _create(con, f"raw_{relation}", columns, rows)
     assert not raw, f"no such relations: {list(raw)}"

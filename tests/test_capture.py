@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, cli, lab, query, source, transport
+from analysis import capture, cli, lab, query, source, stores, transport
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
@@ -266,7 +266,7 @@ def test_a_rule_that_is_rolled_back_is_another_version(system: str, store: Path)
 def test_the_answer_key_of_the_lab_is_out_of_reach(lab_dsn: str) -> None:
     with psycopg.connect(lab.reader_dsn(lab_dsn)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
         conn.execute("select count(*) from lab.ledger")
-    for relation in (*capture.RELATIONS, "context", "sight"):
+    for relation in (*stores.RELATIONS, "context", "sight"):
         assert "ledger" not in query.text(f"capture/{relation}")
 
 
@@ -498,10 +498,10 @@ def test_a_duckdb_file_of_something_else_is_no_store(tmp_path: Path) -> None:
 
 
 def test_evidence_as_parquet_tells_the_same(evidence: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    capture.export(evidence, tmp_path / "a" / "folder")
+    stores.export(evidence, tmp_path / "a" / "folder")
     with closing(analysis.open_store(tmp_path / "a" / "folder")) as con:
         # What no capture looked for has no file, and is empty all the same.
-        unread = [f"raw_{relation}" for relation in capture.RELATIONS if relation not in source.READ["audit"]]
+        unread = [f"raw_{relation}" for relation in stores.RELATIONS if relation not in source.READ["audit"]]
         assert all(con.table(name).fetchall() == [] for name in unread)
         tables = f"select table_name from duckdb_tables() where table_name not in {tuple(unread)} order by table_name"
         assert con.execute(tables).fetchall() == evidence.execute(tables).fetchall()
@@ -510,7 +510,7 @@ def test_evidence_as_parquet_tells_the_same(evidence: duckdb.DuckDBPyConnection,
 
 
 def test_parquet_that_is_incomplete_or_broken_is_no_store(evidence: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
-    capture.export(evidence, tmp_path / "whole")
+    stores.export(evidence, tmp_path / "whole")
     lacking = shutil.copytree(tmp_path / "whole", tmp_path / "lacking")
     (lacking / "raw_rules.parquet").unlink()
     broken = shutil.copytree(tmp_path / "whole", tmp_path / "broken")

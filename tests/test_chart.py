@@ -22,7 +22,7 @@ from story import planted, story
 from test_explain import REFUSED, REQUEST, conflict, rival, window
 
 import analysis
-from analysis import chart, measure, timeline
+from analysis import canvas, chart, measure, storage, timeline
 from analysis.model import Check, ForensicsError, Grade, Window
 
 ROWS = 5000  # Altair and every viewer refuse more
@@ -72,8 +72,8 @@ CHARTS: dict[str, Callable[[duckdb.DuckDBPyConnection], Any]] = {
     "by restaurant": lambda con: chart.outcomes_by(measure.hit_rate_by(con, "restaurant"), "restaurant"),
     "by age": lambda con: chart.ages(measure.ages(con)),
     "by TTL": lambda con: chart.hit_rate_by_ttl(measure.ttl_curve(con, measure.FINE_TTLS_S)),
-    "growth": lambda con: chart.growth(by_day := measure.growth(con), measure.outlook(by_day)),
-    "retention": lambda con: chart.retention(by_days := measure.retention_by_days(con), knee=measure.knee(by_days)),
+    "growth": lambda con: chart.growth(by_day := storage.growth(con), storage.outlook(by_day)),
+    "retention": lambda con: chart.retention(by_days := storage.retention_by_days(con), knee=storage.knee(by_days)),
 }
 OF_RATES = ("by day", "by day, 900 s", "by lead", "by restaurant", "by age", "by TTL", "growth", "retention")
 AXES = {
@@ -152,16 +152,16 @@ def test_every_title_has_its_figure(evidence: duckdb.DuckDBPyConnection) -> None
     stale, safe = (sum(by_age[kind]) for kind in ("stale_hits", "safe_hits"))
     assert title(CHARTS["by age"](evidence)).endswith(f"of the answer, and {share(stale, stale + safe)} get a wrong one")
 
-    mean = measure.outlook(measure.growth(evidence))["bytes_a_day"] / 1e6
+    mean = storage.outlook(storage.growth(evidence))["bytes_a_day"] / 1e6
     assert title(CHARTS["growth"](evidence)).startswith(f"The evidence grows by {mean:,.2f} MB of text a day, ")
-    kept = measure.retention(evidence, 7)
-    week = chart.retention(measure.retention_by_days(evidence), days=7)
+    kept = storage.retention(evidence, 7)
+    week = chart.retention(storage.retention_by_days(evidence), days=7)
     assert title(week) == (
         f"Keeping 7 days frees {share(kept['bytes_freed'], kept['bytes_freed'] + kept['bytes_kept'])} of the space "
         f"and loses {kept['explanations_lost']:,} explanations, {kept['purged_before_meal']:,} checks before the meal"
     )
     assert {"7 days", "space freed"} <= set(texts(week))
-    knee = measure.knee(measure.retention_by_days(evidence))
+    knee = storage.knee(storage.retention_by_days(evidence))
     assert f"knee: {knee} days" in texts(CHARTS["retention"](evidence))
 
     check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
@@ -194,9 +194,9 @@ def test_a_chart_is_drawn_the_same_anywhere(evidence: duckdb.DuckDBPyConnection,
 def test_a_notebook_shows_a_still_picture_or_a_live_one(evidence: duckdb.DuckDBPyConnection) -> None:
     drawn = CHARTS["by day"](evidence)
     with alt.renderers.enable(alt.renderers.active):  # gives back what was chosen before
-        chart.show("still")
+        canvas.show("still")
         assert drawn._repr_mimebundle_()["image/svg+xml"] == svg(drawn)
-        chart.show("interactive")
+        canvas.show("interactive")
         assert (alt.renderers.active, alt.renderers.options) == ("jupyter", {"offline": True})
 
 

@@ -18,7 +18,7 @@ from conftest import ANCHOR
 from test_capture import fill, run
 
 import analysis
-from analysis import capture, cli, custody, lab, query, source
+from analysis import capture, cli, custody, lab, query, source, stores
 from analysis.model import StoreError
 
 KILLS = int(os.environ.get("FORENSICS_KILLS", "10"))
@@ -44,12 +44,12 @@ def spoil(store: Path, damage: str) -> None:
 
 
 def verify(store: Path) -> set[tuple[str, int | None, int | None, str]]:
-    with closing(capture.connect(store)) as con:
+    with closing(stores.connect(store)) as con:
         return {(f["table"], f["capture_id"], f["block"], f["problem"]) for f in custody.verify(con)}
 
 
 def differences(store: Path, dsn: str) -> list[tuple[str, str]]:
-    with closing(capture.connect(store)) as con, source.snapshot(lab.reader_dsn(dsn)) as connection:
+    with closing(stores.connect(store)) as con, source.snapshot(lab.reader_dsn(dsn)) as connection:
         return sorted((f["table"], f["problem"]) for f in custody.compare(con, connection))
 
 
@@ -221,13 +221,13 @@ class TestFirstForm:
 
     def test_it_is_extended(self, first: Path, system: str) -> None:
         hashes = "select chain_hash from captures where capture_id <= 3 order by capture_id"
-        with closing(capture.connect(first)) as con:
+        with closing(stores.connect(first)) as con:
             before = con.execute(hashes).fetchall()
         fill(system)
         capture.pull(lab.reader_dsn(system), first, analysis.derive)
         assert verify(first) == set()
         assert differences(first, system) == []
-        with closing(capture.connect(first)) as con:
+        with closing(stores.connect(first)) as con:
             assert con.execute(hashes).fetchall() == before
             [(last, columns)] = con.execute(
                 "select capture_id, columns from capture_relations where relation = 'rules' and columns is not null"
@@ -244,7 +244,7 @@ def test_a_block_among_many(system: str, store: Path) -> None:
     spoil(store, "update raw_restaurants set name = name || '.' where name = 'R1234'")
     [(table, capture_id, block, problem)] = verify(store)
     assert (table, capture_id, problem) == ("raw_restaurants", 1, "content was changed")
-    with closing(capture.connect(store)) as con:
+    with closing(stores.connect(store)) as con:
         [(first, last)] = con.execute(
             "select first_key, last_key from capture_blocks where relation = 'restaurants' and block_no = $1", [block]
         ).fetchall()
@@ -395,7 +395,7 @@ def test_captures_killed_at_any_instant_lose_nothing_and_double_nothing(system: 
                 except subprocess.TimeoutExpired:
                     process.kill()
                     killed += 1
-            with closing(capture.connect(store)) as con:
+            with closing(stores.connect(store)) as con:
                 [(held,)] = con.execute("select count(*) from captures").fetchall()
                 # A kill may also come after the commit and before the process's end.
                 assert landed + (process.returncode == 0) <= held <= landed + 1
@@ -408,7 +408,7 @@ def test_captures_killed_at_any_instant_lose_nothing_and_double_nothing(system: 
     assert verify(store) == set()
     assert differences(store, system) == []
     with closing(analysis.open_store(store)) as con:
-        for relation in capture.RELATIONS:
+        for relation in stores.RELATIONS:
             versions = f"select count(*), count(distinct (capture_id, key)) from raw_{relation}"
             [(rows, distinct)] = con.execute(versions).fetchall()
             assert rows == distinct
@@ -419,5 +419,5 @@ def test_a_store_of_an_earlier_version_is_refused_and_left_alone(captured: str, 
     spoil(store, "alter table captures drop column chain_hash")
     with pytest.raises(StoreError, match="made by a version that chained no captures: capture into a new file"):
         capture.pull(lab.reader_dsn(captured), store, analysis.derive)
-    with closing(capture.connect(store)) as con:
+    with closing(stores.connect(store)) as con:
         assert con.execute("select count(*) from captures").fetchall() == [(2,)]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from story import Asked, planted, story, window
 
 import analysis
-from analysis import capture, query, replay
+from analysis import query, replay, stores
 from analysis.model import NotFoundError
 
 S18, S20 = "2025-11-15 18:00:00+00", "2025-11-15 20:00:00+00"
@@ -518,7 +518,7 @@ def test_the_newest_version_of_a_check_counts() -> None:
 
 
 def test_stories_are_planted_in_the_columns_that_a_capture_writes(evidence: duckdb.DuckDBPyConnection) -> None:
-    for relation, columns in capture.COLUMNS.items():
+    for relation, columns in stores.COLUMNS.items():
         assert evidence.table(f"raw_{relation}").columns == ["capture_id", *columns]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis import chart, cli, timeline
+from analysis import canvas, cli, timeline
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "data" / "timeline.svg"
@@ -59,7 +59,7 @@ def picture() -> str:
     """Draw the timeline of the check that the README explains."""
     check_id = shlex.split(EXAMPLES[0][0])[1]
     told = analysis.explain_check(analysis.open_store(ROOT / "data" / "sample"), check_id)
-    return chart.svg(timeline.draw(told.check))
+    return canvas.svg(timeline.draw(told.check))
 
 
 def rewrite() -> None:

@@ -16,9 +16,9 @@ from conftest import database
 from story import planted, story
 
 import analysis
-from analysis import Explanation, chart, replay, timeline
-from analysis.explain import local_zone, rival_names
-from analysis.model import RULES, Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
+from analysis import Explanation, canvas, constraint, replay, timeline
+from analysis.model import Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
+from analysis.teller import local_zone, rival_names
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
 OVERLAP = ("23P01", 'conflicting key value violates exclusion constraint "allocations_no_overlap"')
@@ -73,7 +73,7 @@ REFUSED = Check(
     cause=Cause.AGREED,
     unknown_because=None,
     grade=Grade.COMPLETE,
-    rule=RULES["v12"],
+    rule=constraint.RULES["v12"],
     recorded=NOTHING_SAID | {"sqlstate": OVERLAP[0], "message": OVERLAP[1]},
     scope=Window('["2025-11-15 00:00:00+00","2025-11-16 00:00:00+00")', DAY, DAY + timedelta(days=1)),
     hold_id="h1",
@@ -238,7 +238,7 @@ def test_the_timeline_lists_everything_once_with_its_role() -> None:
 def test_the_notebook_block_ends_with_the_timeline() -> None:
     block = Explanation(REFUSED)._repr_html_()
     [picture] = re.findall(r'<img alt="[^"]+" src="data:image/svg\+xml;base64,([^"]+)"></div>$', block)
-    assert b64decode(picture).decode() == chart.svg(timeline.draw(REFUSED))
+    assert b64decode(picture).decode() == canvas.svg(timeline.draw(REFUSED))
     with_hostile_text = Explanation(hostile(HOSTILE))._repr_html_()
     assert "<img src=x" not in b64decode(re.findall(r"base64,([^\"]+)", with_hostile_text)[0]).decode()
 
@@ -573,8 +573,8 @@ def judge(server: str) -> Iterator[psycopg.Connection]:
 
 
 def test_postgresql_accepts_every_alternative_and_refuses_the_request(judge: psycopg.Connection, refused: list[Check]) -> None:
-    assert {check.rule and check.rule.definition for check in refused} == {RULES["v12"].definition}
-    judge.execute(f"alter table allocations add constraint rule {RULES['v12'].definition}".encode())
+    assert {check.rule and check.rule.definition for check in refused} == {constraint.RULES["v12"].definition}
+    judge.execute(f"alter table allocations add constraint rule {constraint.RULES['v12'].definition}".encode())
     insert = "insert into allocations values (%s, %s, %s, %s, false)"
     accepted = 0
     for check in refused:

@@ -9,7 +9,7 @@ import pytest
 from conftest import ANCHOR
 
 import analysis
-from analysis import capture, case, cli, lab, measure, query, reconstruct
+from analysis import capture, case, cli, lab, measure, query, reconstruct, stores
 
 NEW_YORK = "America/New_York"
 MEAL = '["2025-12-20 18:00:00+00","2025-12-20 19:30:00+00")'
@@ -250,7 +250,7 @@ def test_every_question_has_an_answer_and_nothing_is_lost(
             cli.main([*command, "--store", str(store)])
         assert ended.value.code == 0, capsys.readouterr()
     with closing(analysis.open_store(store)) as con:
-        capture.export(con, tmp_path / "folder")
+        stores.export(con, tmp_path / "folder")
         before = con.execute("from verdicts order by all").fetchall()
     with closing(analysis.open_store(tmp_path / "folder")) as con:
         assert con.execute("from verdicts order by all").fetchall() == before

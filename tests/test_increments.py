@@ -11,7 +11,7 @@ from test_capture import TRAP, fill, raw, run
 from test_custody import NEW, differences, verify
 
 import analysis
-from analysis import capture, cli, custody, lab
+from analysis import capture, cli, custody, lab, stores
 
 RENAME = "update restaurants set name = %s where id = %s"
 
@@ -196,7 +196,7 @@ def test_rows_that_say_something_else_though_nobody_wrote_them(captured: str, st
 
 def test_the_same_rows_on_another_server_are_read_whole_and_are_no_new_versions(captured: str, store: Path) -> None:
     for name in ("timeline", "started_at", "system_identifier", "database_oid"):
-        with closing(capture.connect(store, write=True)) as con:
+        with closing(stores.connect(store, write=True)) as con:
             con.execute(f"update captures set {name} = 'another' where capture_id = (select max(capture_id) from captures)")
         relations = capture.pull(lab.reader_dsn(captured), store, analysis.derive)["relations"]
         found = {row["relation"]: row for row in relations}

@@ -16,7 +16,7 @@ from story import CHECKED_AT, Asked, planted, story
 from test_replay import LATER, OVERLAP
 
 import analysis
-from analysis import capture, measure
+from analysis import measure, storage, stores
 from analysis.model import ForensicsError
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -160,7 +160,7 @@ def test_retention_is_what_counting_the_raw_text_gives(store: str, variant: str,
     [(captured_at,)] = con.execute("select epoch_us(captured_at) from captures").fetchall()
     captured = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=captured_at)
     for days in (0, 1, 7, 10, 30, 1000):
-        figures = measure.retention(con, days)
+        figures = storage.retention(con, days)
         told = {row.pop("variant"): row for row in figures.pop("variants")}
         assert told[variant] == by_hand(rows, captured, days, variant), days
         assert figures == told["by check"]
@@ -168,7 +168,7 @@ def test_retention_is_what_counting_the_raw_text_gives(store: str, variant: str,
 
 def test_the_edges_are_kept(edges: duckdb.DuckDBPyConnection) -> None:
     """Exactly as many days old is kept; a clock that runs ahead is no today; a window without an end is never over."""
-    week = {row["variant"]: row for row in measure.retention_variants(edges, 7).to_dicts()}
+    week = {row["variant"]: row for row in storage.retention_variants(edges, 7).to_dicts()}
     assert {row["as_of"] for row in week.values()} == {CHECKED_AT}
     gone = {"by check": 11, "by check, refusals ×3": 9, "by window end": 1, "by window end, refusals ×3": 1}
     assert {name: row["rows_freed"] for name, row in week.items()} == gone
@@ -176,7 +176,7 @@ def test_the_edges_are_kept(edges: duckdb.DuckDBPyConnection) -> None:
 
 @pytest.mark.parametrize("store", ["evidence", "sample", "edges"])
 def test_a_longer_retention_keeps_more_and_loses_less(store: str, request: pytest.FixtureRequest) -> None:
-    by_days = measure.retention_by_days(request.getfixturevalue(store))
+    by_days = storage.retention_by_days(request.getfixturevalue(store))
     assert by_days["days"].to_list() == list(range(len(by_days)))
     assert all(by_days[column].is_sorted() for column in ("rows_kept", "bytes_kept"))
     losses = ("rows_freed", "bytes_freed", "hits_lost", "hits_forgotten", "explanations_lost", "refusals_lost")
@@ -186,7 +186,7 @@ def test_a_longer_retention_keeps_more_and_loses_less(store: str, request: pytes
 
 def test_a_clock_that_runs_ahead_makes_no_retention_longer(edges: duckdb.DuckDBPyConnection) -> None:
     """The oldest check is 40 days older than the newest that ran before the capture; another ran ten years later."""
-    assert len(measure.retention_by_days(edges)) == 42
+    assert len(storage.retention_by_days(edges)) == 42
 
 
 # Really deleting.
@@ -197,7 +197,7 @@ def without(con: duckdb.DuckDBPyConnection, keys: Iterable[str]) -> duckdb.DuckD
     copy = duckdb.connect()
     copy.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from information_schema.tables").fetchall()}
-    for name in held & {*(f"raw_{relation}" for relation in capture.RELATIONS), *capture.MANIFEST}:
+    for name in held & {*(f"raw_{relation}" for relation in stores.RELATIONS), *stores.MANIFEST}:
         copy.register("rows", con.table(name).to_arrow_table())
         copy.execute(f"create table {name} as from rows")
         copy.unregister("rows")
@@ -225,14 +225,14 @@ def explained(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[Any, ...]]:
 @pytest.mark.parametrize(("store", "days"), [("sample", 7), ("sample", 30), ("evidence", 14)])
 def test_what_is_predicted_is_what_deleting_does(store: str, days: int, variant: str, request: pytest.FixtureRequest) -> None:
     con = request.getfixturevalue(store)
-    told = {row["variant"]: row for row in measure.retention_variants(con, days).to_dicts()}[variant]
+    told = {row["variant"]: row for row in storage.retention_variants(con, days).to_dicts()}[variant]
     before, of_refusals = explained(con), refused(con)
     with closing(without(con, gone_now(con, days, variant))) as copy:
         after = explained(copy)
         [(rows, size)] = copy.execute("select count(*), sum(snapshot_bytes + conflict_bytes)::bigint from checks").fetchall()
         assert (rows, size) == (told["rows_kept"], told["bytes_kept"])
         assert measure.cache(copy)["hits"] == measure.cache(con)["hits"] - told["hits_forgotten"]
-        assert measure.growth(copy)["checks"].sum() == told["rows_kept"]
+        assert storage.growth(copy)["checks"].sum() == told["rows_kept"]
         assert 0 < rows < len(before)
     for refusals_only, lost in ((False, told["explanations_lost"]), (True, told["refusals_lost"])):
         counts = [
@@ -282,7 +282,7 @@ def test_a_kept_check_may_rest_on_a_purged_one(
     newest = replace(story("c9 [30,31)", "9"), checked_at=other.checked_at + timedelta(days=7, seconds=1))
     with closing(planted(checks=[one.row() for one in (refusal, other, newest)], **raw)) as con:
         assert gone_now(con, 7, variant) == {"2"}
-        [row] = measure.retention_variants(con, 7).filter(variant=variant).to_dicts()
+        [row] = storage.retention_variants(con, 7).filter(variant=variant).to_dicts()
         assert (row["rows_freed"], row["explanations_lost"], row["refusals_lost"]) == (1, 1, 0)
         assert explained(con)["1"][1] == before
         with closing(without(con, {"2"})) as copy:
@@ -326,12 +326,12 @@ def test_growth_counts_every_check(store: str, request: pytest.FixtureRequest) -
     con = request.getfixturevalue(store)
     rows = kept(con)
     for by in ("day", "restaurant"):
-        frame = measure.growth(con, by)
+        frame = storage.growth(con, by)
         assert frame["checks"].sum() == len(rows)
         assert sum(map(sum, frame.select("snapshot_bytes", "conflict_bytes").rows())) == sum(one.size for one in rows)
         for row in frame.to_dicts():
             assert row["bytes_a_check"] * row["checks"] == pytest.approx(row["snapshot_bytes"] + row["conflict_bytes"])
-    by_day = {row["label"]: row["checks"] for row in measure.growth(con).to_dicts()}
+    by_day = {row["label"]: row["checks"] for row in storage.growth(con).to_dicts()}
     assert by_day == dict(Counter(f"{one.at:%Y-%m-%d}" for one in rows))
 
 
@@ -355,7 +355,7 @@ OUTLOOKS: dict[str, tuple[tuple[int, ...], tuple[int, float | None, float | None
 
 @pytest.mark.parametrize(("sizes", "outlook"), OUTLOOKS.values(), ids=OUTLOOKS)
 def test_outlook(sizes: tuple[int, ...], outlook: tuple[int, float | None, float | None, float | None, int | None]) -> None:
-    told = measure.outlook(grown(*sizes), days=10)
+    told = storage.outlook(grown(*sizes), days=10)
     assert (told["whole_days"], told["bytes_a_day"], told["low"], told["high"], told["bytes"]) == outlook
     ends = [told["bytes_low"], told["bytes_high"]]
     assert ends == [None if end is None else 10 * end for end in outlook[2:4]]
@@ -364,8 +364,8 @@ def test_outlook(sizes: tuple[int, ...], outlook: tuple[int, float | None, float
 @pytest.mark.parametrize("store", ["evidence", "sample", "edges"])
 def test_snapshot_parts_are_all_there_is(store: str, request: pytest.FixtureRequest) -> None:
     con = request.getfixturevalue(store)
-    parts = measure.snapshot_parts(con)
-    assert parts["bytes"].sum() == measure.growth(con)["snapshot_bytes"].sum()
+    parts = storage.snapshot_parts(con)
+    assert parts["bytes"].sum() == storage.growth(con)["snapshot_bytes"].sum()
     assert parts["part"].is_unique().all()
     by_part = {row["part"]: row for row in parts.to_dicts()}
     assert {"version", "rule", "request", "scope", "allocations", "capacities"} - {"rule"} <= by_part.keys()
@@ -378,7 +378,7 @@ def test_one_entry_that_two_checks_list_is_stored_once() -> None:
     lists = [story(f"a1 [0,10) firm · c{n} [{n},20) by:B{n}", str(n)) for n in (1, 2)]
     size = len(json.dumps(lists[0].held[0].item(), separators=(",", ":")))
     with closing(planted(checks=[one.row() for one in lists])) as con:
-        [row] = measure.snapshot_parts(con).filter(part="allocations").to_dicts()
+        [row] = storage.snapshot_parts(con).filter(part="allocations").to_dicts()
     assert (row["bytes"], row["bytes_if_shared"]) == (2 * (size + 2), size + 2 * 8)
 
 
@@ -404,7 +404,7 @@ KNEES = {
 
 @pytest.mark.parametrize(("losses", "knee"), KNEES.values(), ids=KNEES)
 def test_knee(losses: tuple[int, ...], knee: int | None) -> None:
-    assert measure.knee(lost(*losses)) == knee
+    assert storage.knee(lost(*losses)) == knee
 
 
 BEST: dict[str, tuple[tuple[int, ...], tuple[int, float] | None]] = {
@@ -417,7 +417,7 @@ BEST: dict[str, tuple[tuple[int, ...], tuple[int, float] | None]] = {
 
 @pytest.mark.parametrize(("losses", "best"), BEST.values(), ids=BEST)
 def test_best_retention(losses: tuple[int, ...], best: tuple[int, float] | None) -> None:
-    found = measure.best_retention(lost(*losses))
+    found = storage.best_retention(lost(*losses))
     assert (found and (found["days"], found["purged_share"])) == best
     if found:
         assert found["purged_share"] < found["purged_share_high"] < 0.02
@@ -426,19 +426,19 @@ def test_best_retention(losses: tuple[int, ...], best: tuple[int, float] | None)
 @pytest.mark.parametrize("days", [-1, 100_001, 10**12])
 def test_a_retention_that_is_no_span_is_refused(evidence: duckdb.DuckDBPyConnection, days: int) -> None:
     with pytest.raises(ForensicsError, match="from 0 to 100000"):
-        measure.retention(evidence, days)
+        storage.retention(evidence, days)
 
 
 def test_an_empty_store_keeps_nothing() -> None:
     with closing(planted()) as con:
-        told = measure.retention(con, 30)
+        told = storage.retention(con, 30)
         assert (told.pop("days"), told.pop("as_of"), told.pop("variants")) == (30, None, [])
         assert set(told.values()) == {0}
-        by_days, by_day = measure.retention_by_days(con), measure.growth(con)
+        by_days, by_day = storage.retention_by_days(con), storage.growth(con)
         assert by_days.is_empty()
-        assert (measure.best_retention(by_days), measure.knee(by_days)) == (None, None)
+        assert (storage.best_retention(by_days), storage.knee(by_days)) == (None, None)
         assert by_day.is_empty()
-        assert measure.growth(con, "restaurant").is_empty()
-        assert measure.outlook(by_day)["bytes"] is None
-        assert measure.snapshot_parts(con).is_empty()
+        assert storage.growth(con, "restaurant").is_empty()
+        assert storage.outlook(by_day)["bytes"] is None
+        assert storage.snapshot_parts(con).is_empty()
         assert set(measure.uniqueness(con).values()) == {0}

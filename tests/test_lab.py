@@ -17,8 +17,8 @@ import pytest
 from psycopg import errors, sql
 from psycopg.conninfo import make_conninfo
 
-from analysis import lab, query
-from analysis.model import MIGRATED_AT, ForensicsError
+from analysis import constraint, history, lab, query
+from analysis.model import ForensicsError
 
 DINNER = "[2031-05-02 18:00+00, 2031-05-02 20:00+00)"
 LATE = "[2031-05-02 19:00+00, 2031-05-02 21:00+00)"
@@ -433,14 +433,14 @@ def test_reader_dsn_drops_the_password() -> None:
 @pytest.mark.parametrize("bad", [{"restaurants": 1}, {"restaurants": 7}, {"days": 2}, {"race_rounds": -1}])
 def test_an_impossible_plan_is_refused(bad: dict[str, int]) -> None:
     with pytest.raises(ForensicsError, match="a plan has"):
-        lab.Plan(**bad)
+        history.Plan(**bad)
 
 
 def test_default_plan_spans_the_documented_dates() -> None:
-    assert f"{lab.Plan().start:%Y-%m-%d} {lab.Plan().end:%Y-%m-%d}" == "2025-10-20 2025-12-20"
+    assert f"{history.Plan().start:%Y-%m-%d} {history.Plan().end:%Y-%m-%d}" == "2025-10-20 2025-12-20"
 
 
-SMALL = lab.Plan(days=24, restaurants=2, race_rounds=0)
+SMALL = history.Plan(days=24, restaurants=2, race_rounds=0)
 
 
 def digests(conn: psycopg.Connection) -> dict[str, tuple[int, str]]:
@@ -482,7 +482,7 @@ class TestHistory:
         ):
             row = small.execute(f"select min(i), max(i), count(distinct i) from ({instants}) as t (i)").fetchone()
             assert row is not None
-            earliest = MIGRATED_AT if "checked_at" in instants else SMALL.start
+            earliest = constraint.MIGRATED_AT if "checked_at" in instants else SMALL.start
             assert earliest.timestamp() - 86400 < row[0].timestamp() <= row[1].timestamp() < SMALL.end.timestamp(), instants
             assert row[2] > 1
         row = small.execute("""
@@ -529,7 +529,7 @@ group by c.id, t.table_id"""
 
 
 def test_races_are_refused_by_rivals_that_nobody_could_see(dsn: str) -> None:
-    plan = lab.Plan(days=3, restaurants=2, race_rounds=8)
+    plan = history.Plan(days=3, restaurants=2, race_rounds=8)
     lab.build(dsn, plan)
     with psycopg.connect(dsn) as conn:
         raced = conn.execute(RIVALS + " having min(c.checked_at) >= %s", [plan.end]).fetchall()

@@ -15,8 +15,8 @@ from conftest import database
 from story import DAY
 
 import analysis
-from analysis import model, query
-from analysis.model import MIGRATED_AT, RULES, Cause, Grade, Rule, RuleError, Verdict, Window
+from analysis import constraint, model, query
+from analysis.model import Cause, Grade, RuleError, Verdict, Window
 
 SCRATCH = """
 create table scratch (
@@ -77,14 +77,15 @@ WRITTEN = {
 
 
 class TestRule:
-    @pytest.mark.parametrize("version", RULES)
+    @pytest.mark.parametrize("version", constraint.RULES)
     def test_documented_forms_are_as_postgresql_prints_them(self, version: str, scratch: psycopg.Connection) -> None:
-        assert in_postgresql(scratch, RULES[version].definition) == RULES[version].definition
+        assert in_postgresql(scratch, constraint.RULES[version].definition) == constraint.RULES[version].definition
 
     def test_what_the_documented_forms_say(self) -> None:
         resource = ("resource_type", "resource_id")
         said = {
-            rule.version: (rule.equality, rule.firm_only, rule.deferrable, rule.initially_deferred) for rule in RULES.values()
+            rule.version: (rule.equality, rule.firm_only, rule.deferrable, rule.initially_deferred)
+            for rule in constraint.RULES.values()
         }
         assert said == {
             "strict": (resource, False, True, True),
@@ -92,8 +93,11 @@ class TestRule:
             "v12": (("restaurant_id", *resource), True, True, False),
             "rollback": (resource, True, True, True),
         }
-        assert {rule.version for rule in RULES.values() if rule.valid_to == MIGRATED_AT} == {"strict", "v11"}
-        assert {rule.version for rule in RULES.values() if rule.valid_from == MIGRATED_AT} == {"v12"}
+        assert {rule.version for rule in constraint.RULES.values() if rule.valid_to == constraint.MIGRATED_AT} == {
+            "strict",
+            "v11",
+        }
+        assert {rule.version for rule in constraint.RULES.values() if rule.valid_from == constraint.MIGRATED_AT} == {"v12"}
 
     def test_the_migrations_install_the_documented_forms(self, server: str) -> None:
         installed = []
@@ -103,39 +107,43 @@ class TestRule:
                     conn.execute(query.text(f"postgres/{name}").encode())
                 installed.append({row[:2] for row in conn.execute(query.text("capture/rules").encode()).fetchall()})
         assert installed == [
-            {(RULES[version].name, RULES[version].definition) for version in versions}
+            {(constraint.RULES[version].name, constraint.RULES[version].definition) for version in versions}
             for versions in (("strict", "v11"), ("v12",), ("rollback",))
         ]
 
     @pytest.mark.parametrize("columns", [(), ("resource_id",), ("resource_id", "restaurant_id")])
     def test_equality_in_the_order_of_the_constraint(self, columns: tuple[str, ...], scratch: psycopg.Connection) -> None:
         equal = "".join(f"{column} with =, " for column in columns)
-        rule = Rule.parse("r", in_postgresql(scratch, f'exclude using gist ({equal}"window" with &&) where (not (shadow))'))
+        rule = constraint.parse(
+            "r", in_postgresql(scratch, f'exclude using gist ({equal}"window" with &&) where (not (shadow))')
+        )
         assert (rule.equality, rule.firm_only, rule.deferrable) == (columns, True, False)
         assert rule.key_columns == ", ".join([*columns, '"window"'])
 
     @pytest.mark.parametrize("form", WRITTEN)
     def test_what_a_person_writes_is_read_as_postgresql_reads_it(self, form: str, scratch: psycopg.Connection) -> None:
-        rule = Rule.parse("own", WRITTEN[form])
+        rule = constraint.parse("own", WRITTEN[form])
         assert (rule.name, rule.definition) == ("own", in_postgresql(scratch, WRITTEN[form].strip(" ;\n")))
-        assert rule == Rule.parse("own", rule.definition)
+        assert rule == constraint.parse("own", rule.definition)
 
     def test_a_name_in_the_text_counts(self) -> None:
-        text = f"alter table only public.allocations\n  add constraint tight {RULES['v11'].definition};"
-        assert Rule.parse("file", text) == Rule.parse("tight", RULES["v11"].definition)
+        text = f"alter table only public.allocations\n  add constraint tight {constraint.RULES['v11'].definition};"
+        assert constraint.parse("file", text) == constraint.parse("tight", constraint.RULES["v11"].definition)
 
     @pytest.mark.parametrize("form", REFUSED)
     def test_other_forms_are_refused_by_name(self, form: str, scratch: psycopg.Connection) -> None:
         definition = in_postgresql(scratch, REFUSED[form])
         with pytest.raises(RuleError) as refused:
-            Rule.parse("r17", definition)
+            constraint.parse("r17", definition)
         assert "r17" in str(refused.value)
         assert definition in str(refused.value)
 
-    @pytest.mark.parametrize("text", ["", "EXCLUDE", RULES["v12"].definition + " NOT VALID", "-- " + RULES["v12"].definition])
+    @pytest.mark.parametrize(
+        "text", ["", "EXCLUDE", constraint.RULES["v12"].definition + " NOT VALID", "-- " + constraint.RULES["v12"].definition]
+    )
     def test_anything_more_or_less_is_refused(self, text: str) -> None:
         with pytest.raises(RuleError):
-            Rule.parse("r", text)
+            constraint.parse("r", text)
 
 
 class TestVerdict:

@@ -21,20 +21,22 @@ from psycopg.types.json import Jsonb
 from story import Asked, Held, planted, window
 
 import analysis
-from analysis import explain, lab, replay
-from analysis.model import RULES, Cause, Rule
+from analysis import constraint, explain, history, lab, replay
+from analysis.model import Cause, Rule
 
 RECORDED = Path(__file__).parent.parent / "data" / "oracle" / "decisions.parquet"
 CASES = int(os.environ.get("FORENSICS_ORACLE_CASES", "0"))  # new ones for each form; none: those recorded
-FORMS = RULES | {
+FORMS = constraint.RULES | {
     rule.name: rule
     for rule in (
-        Rule.parse(
+        constraint.parse(
             "one_of_a_kind", 'EXCLUDE USING gist (resource_type WITH =, "window" WITH &&, restaurant_id WITH =) DEFERRABLE'
         ),
-        Rule.parse("one_party", 'EXCLUDE USING gist (restaurant_id WITH =, "window" WITH &&) INITIALLY DEFERRED'),
-        Rule.parse("shadow_apart", 'EXCLUDE USING gist (resource_id WITH =, shadow WITH =, "window" WITH &&)'),
-        Rule.parse("window_first", 'EXCLUDE USING gist ("window" WITH &&, resource_id WITH =) WHERE (NOT shadow) DEFERRABLE'),
+        constraint.parse("one_party", 'EXCLUDE USING gist (restaurant_id WITH =, "window" WITH &&) INITIALLY DEFERRED'),
+        constraint.parse("shadow_apart", 'EXCLUDE USING gist (resource_id WITH =, shadow WITH =, "window" WITH &&)'),
+        constraint.parse(
+            "window_first", 'EXCLUDE USING gist ("window" WITH &&, resource_id WITH =) WHERE (NOT shadow) DEFERRABLE'
+        ),
     )
 }
 
@@ -249,7 +251,7 @@ class TestLab:
             f"""
             select count(*) from checks as c inner join verdicts as v using (check_id)
             where c.checked_at < $end and v.grade = 'complete' and ({recorded}) and v.replayed_verdict {replayed}""",
-            {"end": lab.Plan().end},
+            {"end": history.Plan().end},
         ).fetchall()
         return int(found)
 
@@ -268,7 +270,7 @@ class TestLab:
             """
             select c.check_id, c.sqlstate from checks as c inner join verdicts as v using (check_id)
             where c.checked_at < $end and v.grade <> 'complete'""",
-            {"end": lab.Plan().end},
+            {"end": history.Plan().end},
         ).fetchall()
         assert [check for check, sqlstate in found if sqlstate in (None, "23P01")] == []
 
@@ -322,7 +324,7 @@ class TestRaces:
     def refused(self, evidence: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
         return (
             analysis.checks(evidence)
-            .filter(pl.col("checked_at") >= lab.Plan().end, recorded_verdict="refused")
+            .filter(pl.col("checked_at") >= history.Plan().end, recorded_verdict="refused")
             .join(evidence.table("named_rivals").pl(), on="check_id", how="left", suffix="_named")
             .join(evidence.table("checks").pl().select("check_id", "sqlstate"), on="check_id")
             .to_dicts()

@@ -107,9 +107,10 @@ def test_imports_run_in_one_direction() -> None:
     order = list(TopologicalSorter(ours).static_order())  # raises CycleError
     assert order.index("analysis.model") < order.index("analysis.replay") < order.index("analysis.cli")
     assert ours["analysis.model"] == set()
-    assert ours["analysis.explain"] == {"analysis.model"}
-    assert ours["analysis.chart"] == {"analysis.model"}
-    assert ours["analysis.timeline"] == {"analysis.chart", "analysis.explain", "analysis.model"}
+    assert ours["analysis.explain"] == {"analysis.model", "analysis.teller"}
+    assert ours["analysis.teller"] == ours["analysis.constraint"] == {"analysis.model"}
+    assert ours["analysis.chart"] == {"analysis.canvas", "analysis.model"}
+    assert ours["analysis.timeline"] == {"analysis.canvas", "analysis.teller", "analysis.model"}
     assert not any("analysis.cli" in names for module, names in ours.items() if module != "analysis.__main__")
 
 
@@ -117,7 +118,9 @@ def test_only_query_reads_statements() -> None:
     assert [m for m, path in MODULES.items() if re.search(r"importlib.resources|\.sql", path.read_text())] == ["query"]
 
 
-@pytest.mark.parametrize("module", ["explain", "chart", "timeline", "report", "simulate", "model"])
+@pytest.mark.parametrize(
+    "module", ["explain", "teller", "chart", "canvas", "timeline", "report", "simulate", "constraint", "model"]
+)
 def test_what_tells_a_story_reads_and_writes_nothing(module: str) -> None:
     assert not imports(module) & {"duckdb", "psycopg", "pathlib", "os", "io", "sys", "socket", "subprocess", "tempfile"}
     calls = {

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from story import DAY, window
 from test_replay import WINDOWS
 
-from analysis import query
-from analysis.model import RULES
+from analysis import constraint, query
 
 COLUMNS = ("restaurant_id", "resource_type", "resource_id", "booking_id", "shadow", "is_maintenance")
 V12 = ("restaurant_id", "resource_type", "resource_id")
@@ -176,7 +175,7 @@ VERSIONS = st.builds(
     is_maintenance=st.sampled_from([False, True, None]),
 )
 ASKED = [
-    *((rule.equality, rule.firm_only) for rule in RULES.values()),
+    *((rule.equality, rule.firm_only) for rule in constraint.RULES.values()),
     *[((), False), ((), True), (("booking_id", "shadow"), False), (("is_maintenance", "resource_id"), True), (COLUMNS, False)],
 ]
 

@@ -213,7 +213,7 @@ def test_best_ttl_of_the_sample_counts_bookings(sample: duckdb.DuckDBPyConnectio
 @pytest.mark.parametrize(("found", "of", "high"), [(0, 10, 0.27753), (1, 10, 0.40415), (10, 10, 1), (5, 1000, 0.011646)])
 def test_wilsons_interval(found: int, of: int, high: float) -> None:
     """Published values, as of R's prop.test(correct = FALSE)."""
-    assert measure._at_most(found, of) == pytest.approx(high, abs=1e-5)
+    assert measure.at_most(found, of) == pytest.approx(high, abs=1e-5)
 
 
 def test_every_lookup_is_in_the_denominator() -> None:

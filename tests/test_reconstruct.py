@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from story import CAPTURED_AT, planted, story
 
-from analysis import lab, reconstruct
+from analysis import history, reconstruct
 from analysis.model import NotFoundError
 
 R = {"key": "R", "name": "The Anchor", "timezone": "Europe/London"}
@@ -130,7 +130,7 @@ class TestLab:
                 select at, coalesce(new, old) ->> 'id', coalesce(new, old) ->> 'restaurant_id',
                        new ->> 'shadow' = 'true', (new ->> 'window')::tstzrange::text
                 from lab.ledger order by entry""").fetchall()
-        rng, plan = random.Random(7), lab.Plan()
+        rng, plan = random.Random(7), history.Plan()
         restaurants = sorted({row[2] for row in ledger})
         certain = possible = 0
         for _ in range(40):

@@ -17,8 +17,8 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from story import CAPTURED_AT, CHECKED_AT, DAY, V12, Asked, Held, planted, shifted, story, window
 
-from analysis import query, replay
-from analysis.model import MIGRATED_AT, RULES, Cause, Grade, NotFoundError, Rule, RuleError, Verdict
+from analysis import constraint, query, replay
+from analysis.model import Cause, Grade, NotFoundError, RuleError, Verdict
 
 # Story → the rivals under allocations_no_overlap.
 STORIES = {
@@ -134,7 +134,7 @@ def test_kind_of_rival(held: str) -> None:
     assert conflict.rival.kind == KINDS[held]
 
 
-NO_OVERLAP = RULES["v12"].name
+NO_OVERLAP = constraint.RULES["v12"].name
 REFUSED = story("a1 [0,10) firm · c1 [5,8) refused")
 ALONE = story("c1 [5,8) refused")
 DETAIL = (
@@ -174,7 +174,7 @@ CAUSES: dict[str, tuple[Asked, tuple[str, str, str | None, str]]] = {
         ("clear", "rival_not_in_evidence", None, "complete"),
     ),
     "refused by a rule of before the migration": (
-        replace(ALONE, conflict=refusal("23P01", RULES["v11"].name)),
+        replace(ALONE, conflict=refusal("23P01", constraint.RULES["v11"].name)),
         ("clear", "decided_under_another_rule", None, "complete"),
     ),
     "refused over sixty microseconds": (
@@ -391,7 +391,7 @@ class TestRivalsBeyondTheSnapshot:
 class TestRuleInForce:
     """The rule at the time of the check decides: documented until the migration, captured after it."""
 
-    BEFORE = MIGRATED_AT - timedelta(microseconds=1)
+    BEFORE = constraint.MIGRATED_AT - timedelta(microseconds=1)
 
     def verdict(self, asked: Asked, *rules: dict[str, Any], **raw: Any) -> tuple[str, str, str | None, str | None]:
         con = planted(checks=[asked.row()], rules=rules, **raw)
@@ -405,7 +405,7 @@ class TestRuleInForce:
         assert self.verdict(asked, V12) == ("conflict", "confirmed_over_conflict", both, "v11, strict")
 
     def test_from_the_migration_on_the_new_one(self) -> None:
-        asked = replace(story("a1 [0,10) shadow · c1 [5,8)"), checked_at=MIGRATED_AT)
+        asked = replace(story("a1 [0,10) shadow · c1 [5,8)"), checked_at=constraint.MIGRATED_AT)
         assert self.verdict(asked, V12) == ("clear", "agreed", NO_OVERLAP, "v12")
 
     def test_no_rule_captured(self) -> None:
@@ -441,7 +441,11 @@ class TestRuleInForce:
 
     def test_a_captured_rule_counts_from_its_first_capture_to_the_one_that_misses_it(self) -> None:
         captures = ["2025-12-01 00:00:00+00", "2025-12-02 00:00:00+00"]
-        rollback = {"key": RULES["rollback"].name, "definition": RULES["rollback"].definition, "capture_id": 2}
+        rollback = {
+            "key": constraint.RULES["rollback"].name,
+            "definition": constraint.RULES["rollback"].definition,
+            "capture_id": 2,
+        }
         gone = [{"capture_id": 2, "relation": "rules", "key": NO_OVERLAP}]
         found = [
             self.verdict(
@@ -475,13 +479,13 @@ def con() -> duckdb.DuckDBPyConnection:
 
 
 class TestUnder:
-    @pytest.mark.parametrize("version", RULES)
+    @pytest.mark.parametrize("version", constraint.RULES)
     def test_documented_rule(self, version: str, con: duckdb.DuckDBPyConnection) -> None:
         conflicts = {text for text, versions in UNDER.items() if version in versions.split()}
         with replay.under(con, replay.named(version)):
             found = con.execute("select check_id, rule, rule_version from verdicts where rivals > 0").fetchall()
             changed = {row["check_id"] for row in query.rows(con, "replay/changed")}
-        assert set(found) == {(text, RULES[version].name, version) for text in conflicts}
+        assert set(found) == {(text, constraint.RULES[version].name, version) for text in conflicts}
         assert changed == conflicts - {text for text, versions in UNDER.items() if "v12" in versions}
 
     def test_afterwards_the_stored_verdicts_are_seen_again(self, con: duckdb.DuckDBPyConnection) -> None:
@@ -556,7 +560,7 @@ def test_a_scope_of_another_restaurant_says_nothing() -> None:
 
 
 def test_where_two_rules_forbid_it_each_rival_is_told_once() -> None:
-    check = replay.check(planted(checks=[replace(REFUSED, checked_at=MIGRATED_AT - timedelta(days=1)).row()]), "c1")
+    check = replay.check(planted(checks=[replace(REFUSED, checked_at=constraint.MIGRATED_AT - timedelta(days=1)).row()]), "c1")
     assert [conflict.rival.allocation_id for conflict in check.conflicts] == ["a1"]
     assert check.rule is not None
 
@@ -564,7 +568,7 @@ def test_where_two_rules_forbid_it_each_rival_is_told_once() -> None:
 def test_every_cause_is_reached() -> None:
     meanwhile = replace(ALONE, conflict=OVERLAP).row(key="meanwhile")
     rows = [asked.row(key=name) for name, (asked, _) in CAUSES.items()]
-    early = replace(story("c1 [5,8)"), checked_at=MIGRATED_AT).row(key="early")
+    early = replace(story("c1 [5,8)"), checked_at=constraint.MIGRATED_AT).row(key="early")
     con = planted(checks=[meanwhile, story("c1 [5,8)").row(snapshot_data=None)], allocations=[LATER.row()])
     found = {cause for (cause,) in con.execute("select distinct cause from verdicts").fetchall()}
     found |= {cause for (cause,) in planted(checks=rows).execute("select distinct cause from verdicts").fetchall()}
@@ -588,7 +592,7 @@ CONFIRMED_UNDER = {
 @pytest.mark.parametrize("text", CONFIRMED_UNDER)
 def test_why_another_rule_would_have_refused_what_was_confirmed(text: str) -> None:
     version, cause = CONFIRMED_UNDER[text]
-    with closing(planted(checks=[story(text).row()])) as con, replay.under(con, RULES[version]):
+    with closing(planted(checks=[story(text).row()])) as con, replay.under(con, constraint.RULES[version]):
         assert con.execute("select replayed_verdict, cause from verdicts").fetchall() == [("conflict", cause)]
 
 
@@ -625,7 +629,7 @@ class TestDeferred:
     def test_under_a_rule_that_cannot_be_deferred_it_was_moved_first(self) -> None:
         check = story("a1 [0,10) firm by:C · c1 [5,8)")
         row = replace(check.held[0], window="[20,30)", updated_at=CHECKED_AT.isoformat(" ")).row()
-        with closing(planted(checks=[check.row()], allocations=[row])) as con, replay.under(con, RULES["v11"]):
+        with closing(planted(checks=[check.row()], allocations=[row])) as con, replay.under(con, constraint.RULES["v11"]):
             assert con.execute("select cause from verdicts").fetchall() == [("transient_overlap",)]
 
 
@@ -633,15 +637,15 @@ def test_what_another_rule_says_of_a_check_whose_own_is_not_known() -> None:
     late = replace(story("a1 [0,10) firm · c1 [5,8)"), checked_at=datetime.fromisoformat(CAPTURED_AT))
     odd = {"key": "odd", "definition": V12["definition"].replace("(NOT shadow)", "(NOT is_maintenance)")}
     with closing(planted(checks=[late.row()], rules=[odd])) as con:
-        with replay.under(con, RULES["v11"]):
+        with replay.under(con, constraint.RULES["v11"]):
             assert con.execute("select replayed_verdict, cause from verdicts").fetchall() == [("conflict", "rule_unknown")]
-        assert replay.pairs(con, RULES["v11"])["refused_in_force"].to_list() == []
+        assert replay.pairs(con, constraint.RULES["v11"])["refused_in_force"].to_list() == []
 
 
 class TestOneStatement:
     """What is asked for in one statement is compared with each other, too, where the rule compares no resources."""
 
-    ONE_PARTY = Rule.parse("one_party", 'EXCLUDE USING gist (restaurant_id WITH =, "window" WITH &&) DEFERRABLE')
+    ONE_PARTY = constraint.parse("one_party", 'EXCLUDE USING gist (restaurant_id WITH =, "window" WITH &&) DEFERRABLE')
 
     def rivals(self, text: str) -> list[tuple[str | None, str, str | None]]:
         with closing(planted(checks=[story(text).row()])) as con, replay.under(con, self.ONE_PARTY):
@@ -805,7 +809,7 @@ def rivals_by_hand(check: Asked, version: str) -> set[tuple[str, str]]:
             same = all(
                 value is not None and value == vars(held)[column]
                 for column, value in wanted.items()
-                if column in RULES[version].equality
+                if column in constraint.RULES[version].equality
             )
             counts = held.shadow is False or version == "strict"
             replaced = None not in (held.booking_id, check.booking_id) and (
@@ -836,7 +840,7 @@ def told_apart(checks: list[Asked], one: list[Any], other: list[Any]) -> list[tu
 
 
 class TestProperties:
-    @pytest.mark.parametrize("version", RULES)
+    @pytest.mark.parametrize("version", constraint.RULES)
     @IN_BATCHES
     @given(batches())
     def test_replay_equals_brute_force(self, version: str, checks: list[Asked]) -> None:

@@ -20,9 +20,9 @@ from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 import analysis
-from analysis import capture, lab, measure, query
+from analysis import capture, history, lab, measure, query, storage
 
-PLAN = lab.Plan(days=40, restaurants=2, race_rounds=2)  # 24 days of evidence
+PLAN = history.Plan(days=40, restaurants=2, race_rounds=2)  # 24 days of evidence
 DAYS = [1, 3, 7, 14, 23, 1000]
 POLICIES = [(1, None), (7, None), (14, None), (1, 2), (3, 10), (7, 1000), (1000, None)]
 FIGURES = (
@@ -122,7 +122,7 @@ def archived(conn: psycopg.Connection) -> dict[int, str]:
 def figures(store: Path, days: int) -> dict[str, int]:
     """Return the figures of the kit that the dry run has as well."""
     with closing(analysis.open_store(store)) as con:
-        figures = measure.retention(con, days)
+        figures = storage.retention(con, days)
     assert figures.keys() >= set(FIGURES)
     return {name: figures[name] for name in figures if name in {*FIGURES, "hits_forgotten", "refusals_lost"}}
 
@@ -500,15 +500,15 @@ def standing_still(conn: psycopg.Connection, dsn: str, archive: bool) -> Iterato
     conn.execute("drop trigger gate on booking_confirmation_results")
 
 
-def visits(conn: psycopg.Connection, number: int) -> list[lab.Visit]:
+def visits(conn: psycopg.Connection, number: int) -> list[history.Visit]:
     """Return visits to one table, each on a day of its own on which nobody else comes."""
     restaurant, table = one(conn, "select restaurant_id, id from table_inventory order by restaurant_id, table_number limit 1")
-    place = lab.Restaurant(restaurant, ZoneInfo("UTC"), [table])
+    place = history.Restaurant(restaurant, ZoneInfo("UTC"), [table])
     days = (datetime(2031, 5, 1, tzinfo=UTC) + timedelta(days=n) for n in range(number))
-    return [lab.Visit(uuid4(), restaurant, 2, place.window(day, time(18), 90), uuid4(), [table]) for day in days]
+    return [history.Visit(uuid4(), restaurant, 2, place.window(day, time(18), 90), uuid4(), [table]) for day in days]
 
 
-def confirm(conn: psycopg.Connection, visit: lab.Visit, at: datetime | None = None) -> int:
+def confirm(conn: psycopg.Connection, visit: history.Visit, at: datetime | None = None) -> int:
     """Take a hold and confirm it, now or at an instant of the lab's clock; return the check."""
     with conn.transaction():
         conn.execute("select set_config('lab.now', %s, true)", [at.isoformat() if at else ""])

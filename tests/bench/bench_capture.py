@@ -21,7 +21,7 @@ import duckdb
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from analysis import capture, lab, manifest, query, source, transport
+from analysis import capture, lab, manifest, query, source, stores, transport
 
 DIVISOR = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdecimal() else 1
 ROWS = {"allocations": 2_000_000 // DIVISOR, "checks": 80_000 // DIVISOR}
@@ -65,10 +65,10 @@ def land(dsn: str, store: str, relation: str, rows: str) -> None:
     with (
         source.snapshot(dsn) as connection,
         closing(transport.Reader(connection, dsn)) as reader,
-        closing(capture.connect(Path(store), write=True)) as con,
+        closing(stores.connect(Path(store), write=True)) as con,
     ):
         con.execute("set preserve_insertion_order = false; begin")
-        types = dict.fromkeys(capture._LONG_TEXTS, "varchar using compression zstd")
+        types = dict.fromkeys(stores._LONG_TEXTS, "varchar using compression zstd")
         columns = {name: types.get(name, "varchar") for name in reader.columns(relation)}
         manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **columns})
         reader.read(con, f"raw_{relation}", relation, int(rows), 1)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from analysis import capture, manifest
-from analysis.model import RULES
+from analysis import constraint, manifest, stores
 
 CHECKS_A_DAY, ROWS = 17, 20
 
@@ -100,8 +99,8 @@ def make(store: Path, *, checks: int, allocations: int) -> None:
     with duckdb.connect(str(store)) as con:
         for statement in _SCRIPT.split(";\n"):
             con.execute(statement, {name: value for name, value in used.items() if f"${name}" in statement}).fetchall()
-        rule = {"rule": RULES["v12"].name, "definition": RULES["v12"].definition}
+        rule = {"rule": constraint.RULES["v12"].name, "definition": constraint.RULES["v12"].definition}
         con.execute("insert into raw_rules values (1, $rule, $definition)", rule).fetchall()
         # What has come since, a capture adds to an older store in the same way.
         manifest.prepare(con)
-        capture.lay_out(con)
+        stores.lay_out(con)
