@@ -1,9 +1,8 @@
 """A real PostgreSQL with the documented system and a workload, for the demo and the tests.
 
 The *history* is one connection that lives through weeks in virtual time; one seed gives the same rows each time. In the
-*races* that follow, several connections confirm into the same tables at once, in real time; their outcome is PostgreSQL's alone.
-
-Races confirm where one table has several rivals, too, which the history does not.
+*races* that follow, several connections confirm into the same tables at once, in real time, where a table may have several
+rivals; their outcome is PostgreSQL's alone.
 """
 
 import random
