@@ -260,6 +260,7 @@ def _retention(args: argparse.Namespace) -> None:
         by_days = storage.retention_by_days(con)
         figures |= {
             "knee_days": storage.knee(by_days),
+            "purged_bound": storage.PURGED_BOUND,
             "shortest": storage.best_retention(by_days),
             "outlook": storage.outlook(storage.growth(con)),
         }

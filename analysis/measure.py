@@ -7,9 +7,8 @@ which their number lies whatever that was; beside ``hit_rate``, ``hit_rate_low``
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import duckdb
@@ -75,6 +74,7 @@ def cache(con: duckdb.DuckDBPyConnection, ttls_s: Sequence[float] = TTLS_S) -> d
         "by_day": hit_rate_by(con, "day").rename({"label": "day"}).to_dicts(),
         "ttl_curve": curve.to_dicts(),
         "ttl_curve_by_booking": ttl_curve(con, ttls_s, key="booking").to_dicts(),
+        "stale_bound": STALE_BOUND,
         "best_ttl": best_ttl(con, curve),
         "uniqueness": uniqueness(con),
         "unseen": query.rows(con, "measure/unseen")[0],
@@ -182,8 +182,11 @@ def hit_rate_by(
     the first recorded check, over all lookups of the group; ``hit_rate_by_booking``, the mean of its bookings' rates, in
     which each booking counts once.
     """
-    with _as_relation(con, outcomes(con, ttl_s, policy)):
+    con.register("outcomes", outcomes(con, ttl_s, policy))
+    try:
         return query.frame(con, "measure/hit_rate", by=by)
+    finally:
+        con.unregister("outcomes")
 
 
 def ages(con: duckdb.DuckDBPyConnection, up_to_s: Sequence[float] = TTLS_S) -> pl.DataFrame:
@@ -254,12 +257,3 @@ def _microseconds(ttl_s: float) -> int:
     if not ttl_s >= 0:
         raise ForensicsError("a TTL is a number of seconds from 0 up")
     return simulate.FOREVER if ttl_s * 1e6 >= simulate.FOREVER else round(ttl_s * 1_000_000)
-
-
-@contextmanager
-def _as_relation(con: duckdb.DuckDBPyConnection, outcomes: pl.DataFrame) -> Iterator[None]:
-    con.register("outcomes", outcomes)
-    try:
-        yield
-    finally:
-        con.unregister("outcomes")

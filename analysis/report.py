@@ -76,6 +76,7 @@ def causes(changed: pl.DataFrame) -> str:
 
 def cache(figures: dict[str, Any]) -> list[str]:
     """Tell what a cache would save, line by line."""
+    bound = f"{100 * figures['stale_bound']:g} %"
     lookups, unique, best, unseen = (figures[name] for name in ("lookups", "uniqueness", "best_ttl", "unseen"))
     told = []
     if unseen["recorded"]:
@@ -108,12 +109,12 @@ def cache(figures: dict[str, Any]) -> list[str]:
         "",
     ]
     if best is None:
-        lines.append("No TTL keeps its wrong answers within 1 %.")
+        lines.append(f"No TTL keeps its wrong answers within {bound}.")
     else:
         lines.append(
-            f"Most hits with at most 1 % wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, {best['hits']:,} "
-            f"hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; by {best['bookings_hit']:,} bookings no "
-            f"more than {100 * best['stale_share_high']:.1f} % (95 %)."
+            f"Most hits with at most {bound} wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, "
+            f"{best['hits']:,} hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; by {best['bookings_hit']:,} "
+            f"bookings no more than {100 * best['stale_share_high']:.1f} % (95 %)."
         )
     lines.append(
         f"Were booking_id unique: {unique['bookings_with_several']:,} of {unique['bookings']:,} bookings have several checks; "
@@ -139,8 +140,8 @@ def retention(figures: dict[str, Any]) -> list[str]:
     size = figures["bytes_kept"] + figures["bytes_freed"]
     best = figures["shortest"]
     shortest = best and [
-        f"The shortest retention that keeps 99 % until the meal: {best['days']} days ({100 * best['purged_share']:.1f} % gone, "
-        f"no more than {100 * best['purged_share_high']:.1f} % by the 95 % interval)"
+        f"The shortest retention that keeps {100 - 100 * figures['purged_bound']:g} % until the meal: {best['days']} days "
+        f"({100 * best['purged_share']:.1f} % gone, no more than {100 * best['purged_share_high']:.1f} % by the 95 % interval)"
     ]
     variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
     return [

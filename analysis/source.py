@@ -101,13 +101,11 @@ set local idle_in_transaction_session_timeout = 0;
 set local lock_timeout = '10s'"""
 
 
-# Asked before the snapshot is taken, and kept for its transaction: all that was replayed by then is in it.
-_REPLAYED = "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() end::text"
+# What a standby had replayed before the snapshot was taken is in the snapshot; kept for its transaction.
 _KEEP = "select set_config('forensics.replayed', %s, true)"
 _BEHIND = """
 select current_setting('forensics.replayed')
 where nullif(current_setting('forensics.replayed', true), '')::pg_lsn < %s::pg_lsn"""
-
 # What the policies of the documented system read (sql/postgres/migration_up.sql).
 _TENANT = "select set_config('row_security', 'on', true), set_config('app.restaurant_id', %s, true)"
 
@@ -124,7 +122,7 @@ def snapshot(dsn: str, tenant: str | None = None) -> Iterator[psycopg.Connection
     _readable(dsn)
     try:
         connection = psycopg.connect(dsn, prepare_threshold=None, application_name="forensics capture", autocommit=True)
-        [(replayed,)] = connection.execute(_REPLAYED).fetchall()
+        [(replayed,)] = connection.execute(query.text("capture/replayed").encode()).fetchall()
     except psycopg.OperationalError as error:
         raise SourceError(f"cannot reach the source: {_one_line(error)}") from None
     with connection:
