@@ -189,9 +189,11 @@ class Grade(StrEnum):
 class Window:
     """A PostgreSQL ``tstzrange`` as evidence rows carry it: the text, and its bounds where they are finite instants.
 
-    >>> w = Window.of({"window": '["2025-11-15 18:00:00+00",)', "window_lower": datetime(2025, 11, 15, 18, tzinfo=UTC)})
+    >>> from datetime import UTC
+    >>> noon = datetime(2025, 11, 15, 12, tzinfo=UTC)
+    >>> w = Window.of({"window": '["2025-11-15 12:00:00+00",)', "window_lower": noon})
     >>> str(w), w.length, w.upper
-    ('["2025-11-15 18:00:00+00",)', None, None)
+    ('["2025-11-15 12:00:00+00",)', None, None)
     """
 
     text: str

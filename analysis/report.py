@@ -113,8 +113,8 @@ def cache(figures: dict[str, Any]) -> list[str]:
     else:
         lines.append(
             f"Most hits with at most {bound} wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, "
-            f"{best['hits']:,} hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; by {best['bookings_hit']:,} "
-            f"bookings no more than {100 * best['stale_share_high']:.1f} % (95 %)."
+            f"{best['hits']:,} hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; "
+            f"by {best['bookings_hit']:,} bookings no more than {100 * best['stale_share_high']:.1f} % (95 %)."
         )
     lines.append(
         f"Were booking_id unique: {unique['bookings_with_several']:,} of {unique['bookings']:,} bookings have several checks; "
