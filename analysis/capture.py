@@ -10,7 +10,7 @@ import psycopg
 
 from analysis import manifest, query, source, transport
 from analysis.model import ConflictError, LockedError, StoreError
-from analysis.stores import COLUMNS, connect, lay_out
+from analysis.stores import COLUMNS, connect, lay_out, show_texts, table
 
 _ATTEMPTS = 3  # to read from a standby that ends the read
 _FEW = 1000  # rows that are asked for by their keys, however few there are
@@ -116,7 +116,8 @@ def _land(
     tenant: str | None,
 ) -> dict[str, Any]:
     manifest.prepare(con)
-    lay_out(con)
+    lay_out(con, {relation: reader.columns(relation) for relation in shape.relations})
+    show_texts(con)
     last = manifest.last(con)
     source.refuse_behind(connection, last)
     capture_id = last.get("capture_id", 0) + 1
@@ -161,7 +162,7 @@ def _land_relation(
     Where the source is not the ``same`` as at the last capture, or no plain table of the same definition, all of it is read.
     """
     raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
-    columns = reader.columns(relation)
+    columns = list(reader.columns(relation))
     rows_read, rows_hash = reader.versions(relation)
     row = {"relation": relation, "rows_read": rows_read, "columns": ", ".join(columns), "rows_hash": rows_hash, **described}
     before = manifest.last_relation(con, relation, last)
@@ -171,7 +172,7 @@ def _land_relation(
         row |= dict.fromkeys(("rows_sent", "rows_new", "rows_changed", "rows_vanished", "rows_rescued"), 0)
     elif not con.execute(f"select 1 from {raw} limit 1").fetchall():
         # Nothing to compare with: the rows go where they belong at once.
-        reader.read(con, raw, relation, rows_read, capture_id)
+        reader.read(con, table(relation), relation, rows_read, capture_id)
         manifest.seal(con, relation, capture_id, columns)
         rescued = f"select count(*) from {raw} where list_contains(string_split($in_flight, ','), row_xid)"
         [(rows_rescued,)] = con.execute(rescued, {"in_flight": last.get("in_flight")}).fetchall()
@@ -216,16 +217,18 @@ def _add(
     con: duckdb.DuckDBPyConnection, relation: str, capture_id: int, columns: list[str], in_flight: str | None
 ) -> dict[str, int]:
     """Add to a raw table what is staged and new or changed, mark what is missing, and count both."""
-    raw, this = f"raw_{relation}", {"capture_id": capture_id}
-    con.execute(f"create or replace temporary view held_versions as select capture_id, {', '.join(columns)} from {raw}")
+    this = {"capture_id": capture_id}
+    held = f"select capture_id, {', '.join(columns)} from raw_{relation}"
+    con.execute(f"create or replace temporary view held_versions as {held}")
     for name in ("held", "changed", "missing", "rewritten"):
         statement = query.text(f"store/{name}")
         con.execute(f"create or replace temporary table {name}_rows as {statement}")
-    con.execute(f"insert into {raw} by name select $capture_id as capture_id, * exclude (is_new) from changed_rows", this)
-    for table, rows in (("vanished", "missing_rows"), ("rewritten", "rewritten_rows")):
+    added = "select $capture_id as capture_id, * exclude (is_new) from changed_rows"
+    con.execute(f"insert into {table(relation)} by name {added}", this)
+    for marked, rows in (("vanished", "missing_rows"), ("rewritten", "rewritten_rows")):
         named = {**this, "relation": relation}
         con.execute(
-            f"insert into {table} by name select $capture_id as capture_id, $relation as relation, * from {rows}", named
+            f"insert into {marked} by name select $capture_id as capture_id, $relation as relation, * from {rows}", named
         )
     manifest.seal(con, relation, capture_id, columns)
     [counts] = query.rows(con, "store/counts", in_flight=in_flight)

@@ -202,7 +202,7 @@ def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, ps
             con.execute(f"create table {name} ({', '.join(f'{column} {type_}' for column, type_ in columns)})").fetchall()
             for row in tables[name]["rows"]:
                 con.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", row).fetchall()
-        stores.lay_out(con)
+        stores.lay_out(con, {})
         manifest.prepare(con)
         derive(con)
         told = explain(con, check_id)

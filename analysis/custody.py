@@ -112,9 +112,10 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
         con.execute(f"create or replace temporary view held_versions as select {said} from {raw}")
         con.execute(f"create or replace temporary table held as {query.text('store/held')}")
         columns = con.table("held").columns
-        hashed = " || ".join(f"coalesce(octet_length({name}) || ':' || {name}, '-')" for name in columns)
+        texts = [f"{name}::text" for name in columns]
+        hashed = " || ".join(f"coalesce(octet_length({text}) || ':' || {text}, '-')" for text in texts)
         there = connection.execute(
-            f"select key, encode(sha256(convert_to({hashed}, 'UTF8')), 'hex'), row_xid "
+            f"select key::text, encode(sha256(convert_to({hashed}, 'UTF8')), 'hex'), row_xid "
             f"from (\n{query.text(f'capture/{relation}')}) as source".encode()
         ).fetchall()
         schema = {"key": pl.String, "content_hash": pl.String, "row_xid": pl.String}

@@ -1,6 +1,7 @@
 """Where evidence is kept: a DuckDB file that captures write, or a folder of Parquet files; opened, laid out, written out."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -36,8 +37,9 @@ _VALUES = {
 }
 
 COLUMNS = {relation: (*columns, "row_xid") for relation, columns in _VALUES.items()}
-"""What the statement of that name in ``sql/capture`` reads, every value as text, with the versions the store holds as
-``raw_NAME``. A capture reads those that the source's shape has; what a store never read is there, and empty."""
+"""What the statement of that name in ``sql/capture`` reads, with the versions the store holds as ``raw_NAME``. A capture reads
+those that the source's shape has; what a store never read is there, and empty. Every value is a text to who reads it; the uuids
+of a source lie in the file as such."""
 
 RELATIONS = tuple(COLUMNS)
 
@@ -51,6 +53,9 @@ MANIFEST = tuple(manifest.TABLES)
 """What each capture writes about itself, chained from one to the next by hash."""
 
 _LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
+
+# A row group is the least that is compressed, or read by a thread of its own: of DuckDB's 122,880 checks, one takes 700 MB.
+_WRITTEN = "attach '{}' as store (row_group_size 16384)"
 
 
 def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
@@ -68,7 +73,12 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
         _load_folder(con, store)
     else:
         try:
-            con = duckdb.connect(str(store), read_only=not write, config={"autoinstall_known_extensions": "false"})
+            if write:
+                con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+                con.execute(_WRITTEN.format(_escaped(store)))
+                con.execute("use store; set write_buffer_row_group_count = 1")
+            else:
+                con = duckdb.connect(str(store), read_only=True, config={"autoinstall_known_extensions": "false"})
         except duckdb.Error as error:
             raise _why_not_open(store, error) from None
     con.execute("set TimeZone = 'UTC'")
@@ -87,20 +97,38 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def lay_out(con: duckdb.DuckDBPyConnection) -> None:
-    """Make every raw relation that is not there, and the columns that one lacks: what no capture read has no rows."""
+def lay_out(con: duckdb.DuckDBPyConnection, found: Mapping[str, Mapping[str, str]]) -> None:
+    """Make every raw relation that is not there, and the columns that one lacks: what no capture read has no rows.
+
+    ``found`` has the columns of the relations that will be read, each as ``uuid`` or ``varchar``.
+    """
     for relation, columns in COLUMNS.items():
+        types = {name: found.get(relation, {}).get(name, "varchar") for name in columns}
         # Consecutive snapshots repeat each other: compressed together they take a twentieth of the room, and are read three
         # times as fast, as DuckDB's own choice for long texts.
-        types = {name: f"varchar{' using compression zstd' if name in _LONG_TEXTS else ''}" for name in columns}
-        manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **types})
+        kept = {name: f"{type_}{' using compression zstd' if name in _LONG_TEXTS else ''}" for name, type_ in types.items()}
+        manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **kept})
+        raw = con.table(f"raw_{relation}")
+        for name, held in zip(raw.columns, raw.types, strict=True):
+            if relation in found and held == "UUID" and types.get(name) == "varchar":
+                con.execute(f"alter table raw_{relation} alter {name} type varchar")
+
+
+def show_texts(con: duckdb.DuckDBPyConnection) -> None:
+    """Show who reads from a store that is open to be written what other readers see; what is written goes to :func:`table`."""
+    for relation in RELATIONS:
+        _show(con, f"raw_{relation}", "temporary view", "store")
+
+
+def table(relation: str) -> str:
+    """Return where a store that is open to be written keeps the rows of a relation."""
+    return f"store.main.raw_{relation}"
 
 
 def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
     """Open what was captured into a store file, and nothing that was derived from it, for derivation in memory."""
     con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-    quoted = str(store).replace("'", "''")
-    con.execute(f"attach '{quoted}' as kept (read_only)")
+    con.execute(f"attach '{_escaped(store)}' as kept (read_only)")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()}
     for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
         _show(con, name, "view", "kept" if name in held else None)
@@ -115,14 +143,19 @@ def _recorded(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _show(con: duckdb.DuckDBPyConnection, name: str, kind: str, database: str | None) -> None:
-    """Show a table of a store with all the columns that the kit writes now; an older version wrote fewer, or no such table."""
+    """Show a table of a store with all the columns that the kit writes now, and ids as texts.
+
+    An older version wrote fewer columns, or no such table.
+    """
     columns = _LATER.get(name, {})
     if database is not None:
         kept = f"{manifest.quoted(database)}.main.{name}"
-        held = con.table(kept).columns
-        lacking = "".join(f", null::{columns[each]} as {each}" for each in columns if each not in held)
-        if lacking or kind == "view":
-            con.execute(f"create {kind} {name} as select *{lacking} from {kept}")
+        held = con.table(kept)
+        uuids = [manifest.quoted(each) for each, type_ in zip(held.columns, held.types, strict=True) if type_ == "UUID"]
+        texts = f" replace ({', '.join(f'{each}::varchar as {each}' for each in uuids)})" if uuids else ""
+        lacking = "".join(f", null::{columns[each]} as {each}" for each in columns if each not in held.columns)
+        if texts or lacking or kind == "view":
+            con.execute(f"create {kind} {name} as select *{texts}{lacking} from {kept}")
     elif name not in manifest.FIRST_FORM:
         con.execute(
             f"create {kind} {name} as select {', '.join(f'null::{columns[each]} as {each}' for each in columns)} limit 0"
@@ -135,6 +168,11 @@ def export(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
     raw = {*(name for name in manifest.FIRST_FORM if name.startswith("raw_")), *_recorded(con)}
     for name in (*sorted(raw), *MANIFEST):
         con.table(name).order("all").write_parquet(str(folder / f"{name}.parquet"), compression="zstd")
+
+
+def _escaped(store: Path) -> str:
+    """Write a path as it stands between the quotes of a text of SQL."""
+    return str(store).replace("'", "''")
 
 
 def _load_folder(con: duckdb.DuckDBPyConnection, folder: Path) -> None:

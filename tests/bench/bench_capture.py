@@ -21,7 +21,7 @@ import duckdb
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from analysis import capture, lab, manifest, query, source, stores, transport
+from analysis import capture, lab, query, source, stores, transport
 
 DIVISOR = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdecimal() else 1
 ROWS = {"allocations": 2_000_000 // DIVISOR, "checks": 80_000 // DIVISOR}
@@ -68,10 +68,8 @@ def land(dsn: str, store: str, relation: str, rows: str) -> None:
         closing(stores.connect(Path(store), write=True)) as con,
     ):
         con.execute("set preserve_insertion_order = false; begin")
-        types = dict.fromkeys(stores._LONG_TEXTS, "varchar using compression zstd")
-        columns = {name: types.get(name, "varchar") for name in reader.columns(relation)}
-        manifest.extend(con, f"raw_{relation}", {"capture_id": "integer", **columns})
-        reader.read(con, f"raw_{relation}", relation, int(rows), 1)
+        stores.lay_out(con, {relation: reader.columns(relation)})
+        reader.read(con, stores.table(relation), relation, int(rows), 1)
         con.execute("commit")
     told(started)
 

@@ -103,4 +103,4 @@ def make(store: Path, *, checks: int, allocations: int) -> None:
         con.execute("insert into raw_rules values (1, $rule, $definition)", rule).fetchall()
         # What has come since, a capture adds to an older store in the same way.
         manifest.prepare(con)
-        stores.lay_out(con)
+        stores.lay_out(con, {})
