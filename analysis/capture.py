@@ -12,6 +12,7 @@ from analysis import manifest, query, source, transport
 from analysis.model import ConflictError, LockedError, StoreError
 from analysis.stores import COLUMNS, connect, lay_out, show_texts, table
 
+_MEMORY = "500MB"  # of DuckDB's, while rows are taken in and hashed; the drivers' buffers come on top
 _ATTEMPTS = 3  # to read from a standby that ends the read
 _FEW = 1000  # rows that are asked for by their keys, however few there are
 _DIFFERENCES = ("new", "changed", "vanished")
@@ -46,10 +47,10 @@ def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], N
             with _opened(store) as con:
                 con.execute("begin")
                 _accepts(con, store, tenant)
-                con.execute("set preserve_insertion_order = false")
+                con.execute(f"set preserve_insertion_order = false; set memory_limit = '{_MEMORY}'")
                 with closing(transport.Reader(connection, dsn)) as reader:
                     landed = _land(connection, reader, con, shape, tenant)
-                con.execute("reset preserve_insertion_order")
+                con.execute("reset preserve_insertion_order; reset memory_limit")
                 if not any(row["rows_read"] for row in landed["relations"] if row["relation"] in ("checks", "confirmations")):
                     landed["empty"] = source.why_empty(connection, tenant)
                 # All is read: the source need keep nothing for us while it is made sense of.

@@ -229,8 +229,9 @@ def _recorded_columns(text: str | None, relation: str, held: list[str]) -> list[
 
 
 def _show_versions(con: duckdb.DuckDBPyConnection, relation: str, captures: str, columns: list[str]) -> None:
-    shown = ", ".join(map(quoted, columns))
-    raw = quoted(f"raw_{relation}")
+    # Every value with its length in bytes, so that no two contents read the same.
+    told = ", ".join(f"if({name} is null, '-', strlen({name}) || ':'), {name}" for name in map(quoted, columns))
     con.execute(
-        f"create or replace temporary view version_rows as select capture_id, {shown} from {raw} where capture_id {captures}"
+        "create or replace temporary view version_rows as "
+        f"select capture_id, key, concat({told}) as row_text from {quoted(f'raw_{relation}')} where capture_id {captures}"
     )

@@ -55,7 +55,12 @@ MANIFEST = tuple(manifest.TABLES)
 _LONG_TEXTS = ("snapshot_data", "conflict_details", "document")
 
 # A row group is the least that is compressed, or read by a thread of its own: of DuckDB's 122,880 checks, one takes 700 MB.
-_WRITTEN = "attach '{}' as store (row_group_size 16384)"
+_WRITTEN = """
+attach '{0}' as store (row_group_size 16384);
+use store;
+set write_buffer_row_group_count = 1;
+set temp_directory = '{0}.tmp'
+"""
 
 
 def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
@@ -76,7 +81,6 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
             if write:
                 con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
                 con.execute(_WRITTEN.format(_escaped(store)))
-                con.execute("use store; set write_buffer_row_group_count = 1")
             else:
                 con = duckdb.connect(str(store), read_only=True, config={"autoinstall_known_extensions": "false"})
         except duckdb.Error as error:

@@ -106,9 +106,8 @@ class Reader:
         # Closed at once where a chunk cannot be written: the threads must have ended before their connections do.
         with closing(chunks), tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
             for chunk in chunks:
-                con.register("chunk", chunk)
+                # DuckDB finds the variable; what is registered is kept until the transaction ends, and all were in memory.
                 con.execute(f"insert into {table} by name select {', '.join(shown)} from chunk")
-                con.unregister("chunk")
                 found += chunk.num_rows
                 bar.update(chunk.num_rows)
             bar.refresh()

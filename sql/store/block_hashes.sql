@@ -1,15 +1,11 @@
--- What a raw relation holds in the place of each block, hashed: every value of every row, each with its length in bytes, so
--- that no two contents read the same. Rows are hashed one by one before they are hashed together, which needs no room for them
--- all; the first form of the manifest did without. Rows outside all blocks stand under no block.
+-- What a raw relation holds in the place of each block, hashed. Rows are hashed one by one before they are hashed together, which
+-- needs no room for them all; the first form of the manifest did without. Rows outside all blocks stand under no block.
 -- Grain: block.
--- Parameters: row_by_row: false for the first form; version_rows shows the raw relation, block_ranges its blocks.
+-- Parameters: row_by_row: false for the first form; version_rows has the rows as texts, block_ranges the blocks.
 with told as (
     select
         capture_id,
         key,
-        array_to_string(
-            list_transform([*columns(* exclude (capture_id))], lambda value : coalesce(strlen(value) || ':' || value, '-')), ''
-        ) as row_text,
         if($row_by_row, sha256(row_text), row_text) as row_hash
     from version_rows
 )

@@ -1,6 +1,6 @@
 -- The versions that one capture added to a raw relation, cut into blocks of a thousand by key.
 -- Grain: block.
--- Parameters: capture_id: the capture; version_rows shows the raw relation.
+-- Parameters: capture_id: the capture; version_rows has its rows.
 with numbered as (
     select
         capture_id,
