@@ -4,6 +4,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import psycopg
 import pytest
 from conftest import ANCHOR
@@ -45,6 +46,23 @@ def test_nothing_new_is_proved_without_reading_it(captured: str, store: Path) ->
         conn.execute("vacuum (full, freeze, analyze)")
     assert sent(captured, store) == {}
     assert raw(store, "select count(*) from captures") == [(3,)]
+
+
+def test_ids_that_are_of_another_type_now_are_the_same_ids(captured: str, store: Path) -> None:
+    """What was a uuid becomes a text, with ids that no uuid can be; and a table that held texts gets uuids again."""
+    kinds = "select distinct typeof(key) from raw_allocations"
+    with duckdb.connect(str(store), read_only=True) as con:
+        assert con.execute(kinds).fetchall() == [("UUID",)]
+    run(captured, "alter table allocations alter id type text")
+    run(captured, "update allocations set id = 'the first' where id = (select min(id) from allocations)")
+    found = pull(captured, store)["allocations"]
+    assert [found[name] for name in ("rows_new", "rows_changed", "rows_vanished")] == [1, 0, 1]
+    with duckdb.connect(str(store), read_only=True) as con:
+        assert con.execute(kinds).fetchall() == [("VARCHAR",)]
+    run(captured, "delete from allocations where id = 'the first'")
+    run(captured, "alter table allocations alter id type uuid using id::uuid")
+    found = pull(captured, store)["allocations"]
+    assert [found[name] for name in ("rows_new", "rows_changed", "rows_vanished")] == [0, 0, 1]
 
 
 def test_only_what_was_written_is_sent(captured: str, store: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,7 +12,7 @@ from conftest import ANCHOR
 from test_capture import HOSTILE
 from test_custody import NEW
 
-from analysis import lab, source, transport
+from analysis import lab, source, stores, transport
 from analysis.model import SourceError
 
 EDGES = {
@@ -97,6 +98,45 @@ def test_every_value_of_every_type_arrives_as_the_server_prints_it(system: str, 
     assert found == expected
     assert len(found) == sum(map(len, EDGES.values()))
     assert {name for _, name, _ in found} >= {"", HOSTILE, "infinity", "NaN", "empty"}
+
+
+IDS = {
+    "uuid": ("uuid", "uuid", [ANCHOR.upper(), "00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff"]),
+    "domain of uuid": ("table_id", "uuid", [ANCHOR]),
+    "bigint": ("bigint", "varchar", ["-9223372036854775808", "7"]),
+    "numeric": ("numeric", "varchar", ["1.0", "NaN"]),
+    "text": ("text", "varchar", [ANCHOR.upper(), "", "null", "\\x00"]),
+    "char": ("char(3)", "varchar", ["a", "abc"]),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+def test_ids_arrive_as_the_server_prints_them_and_lie_as_they_are(system: str, store: Path, path: str, kind: str) -> None:
+    type_, kept, ids = IDS[kind]
+    with psycopg.connect(system) as conn:
+        conn.execute("create domain table_id as uuid check (value <> gen_random_uuid()); drop table allocations cascade")
+        columns = f'booking_id {type_}, restaurant_id {type_}, resource_type text, resource_id {type_}, "window" tstzrange'
+        rest = "shadow boolean, is_maintenance boolean, created_at timestamptz, updated_at timestamptz, created_by uuid"
+        conn.execute(f"create table allocations (id {type_}, {columns}, {rest})".encode())
+        for each in ids:
+            conn.execute("insert into allocations (id, resource_id, restaurant_id) values (%s, %s, %s)", [each, each, each])
+        conn.execute("grant select on allocations to forensics_reader")
+        expected = conn.execute("select id::text, booking_id::text, resource_id::text from allocations").fetchall()
+    dsn = lab.reader_dsn(system)
+    with (
+        source.snapshot(dsn) as connection,
+        closing(transport.Reader(connection, dsn)) as reader,
+        closing(stores.connect(store, write=True)) as con,
+    ):
+        stores.lay_out(con, {"allocations": reader.columns("allocations")})
+        reader.read(con, stores.table("allocations"), "allocations", len(ids), 1)
+        assert dict(con.execute("select distinct typeof(key), typeof(created_by) from raw_allocations").fetchall()) == {
+            kept.upper(): "UUID"
+        }
+        stores.show_texts(con)
+        found = con.execute("select key, booking_id, resource_id from raw_allocations").fetchall()
+    assert sorted(found) == sorted(expected)
+    assert len(found) == len(ids)
 
 
 def test_all_is_of_one_snapshot(system: str, path: str) -> None:
