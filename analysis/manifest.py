@@ -5,13 +5,17 @@ relations and columns, and add columns to the manifest, without breaking a chain
 that an older store lacks, and reads as null, changes nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 import duckdb
+import polars as pl
 
 from analysis import query
+
+_ROWS = 100_000  # that are hashed at a time
 
 TABLES: dict[str, dict[str, str]] = {
     "captures": {
@@ -127,10 +131,11 @@ def seal(con: duckdb.DuckDBPyConnection, relation: str, capture_id: int, columns
     _show_versions(con, relation, f"= {capture_id:d}", columns)
     ranges = query.text("store/block_ranges")
     con.execute(f"create or replace temporary table block_ranges as {ranges}", {"capture_id": capture_id})
+    _hash_blocks(con, row_by_row=True)
     con.execute(
         "insert into capture_blocks by name select *, $relation as relation "
-        f"from block_ranges inner join ({query.text('store/block_hashes')}) using (capture_id, block_no) order by block_no",
-        {"relation": relation, "row_by_row": True},
+        "from block_ranges inner join found_blocks using (capture_id, block_no) order by block_no",
+        {"relation": relation},
     )
 
 
@@ -161,9 +166,7 @@ def block_findings(con: duckdb.DuckDBPyConnection, relation: str) -> list[dict[s
             f"from capture_blocks where relation = $relation and (capture_id {captures})",
             {"relation": relation},
         )
-        con.execute(
-            f"create or replace temporary table found_blocks as {query.text('store/block_hashes')}", {"row_by_row": row_by_row}
-        )
+        _hash_blocks(con, row_by_row=row_by_row)
         findings += query.rows(con, "store/block_findings")
         beyond = " or ".join(f"{quoted(name)} is not null" for name in held[1:] if name not in columns)
         if beyond:
@@ -226,6 +229,27 @@ def _first_form(con: duckdb.DuckDBPyConnection, capture_id: int) -> Iterator[str
 
 def _recorded_columns(text: str | None, relation: str, held: list[str]) -> list[str]:
     return held[1 : FIRST_FORM.get(f"raw_{relation}")] if text is None else text.split(", ")
+
+
+def _hash_blocks(con: duckdb.DuckDBPyConnection, *, row_by_row: bool) -> None:
+    """Hash the rows of ``version_rows`` by the blocks of ``block_ranges``, into the temporary table ``found_blocks``.
+
+    The rows come sorted, and are let go: no aggregate of DuckDB's would do without room for them all.
+    """
+    digests: dict[tuple[int | None, int | None], Any] = defaultdict(sha256)
+    counts: dict[tuple[int | None, int | None], int] = defaultdict(int)
+    hashed = con.sql(query.text("store/block_hashes"), params={"row_by_row": row_by_row})
+    for batch in hashed.to_arrow_reader(_ROWS):
+        blocks = pl.DataFrame(batch).group_by("capture_id", "block_no", maintain_order=True)
+        for capture_id, block_no, told, rows in blocks.agg(pl.col("row_hash").str.join(), pl.len()).rows():
+            digests[capture_id, block_no].update(told.encode())
+            counts[capture_id, block_no] += rows
+    found = pl.DataFrame(  # noqa: F841 - the statement below reads it
+        [(*block, counts[block], digest.hexdigest()) for block, digest in digests.items()],
+        schema={"capture_id": pl.Int32, "block_no": pl.Int64, "rows": pl.Int64, "content_hash": pl.String},
+        orient="row",
+    )
+    con.execute("create or replace temporary table found_blocks as from found")
 
 
 def _show_versions(con: duckdb.DuckDBPyConnection, relation: str, captures: str, columns: list[str]) -> None:
