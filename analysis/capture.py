@@ -12,7 +12,7 @@ from analysis import manifest, query, source, transport
 from analysis.model import ConflictError, LockedError, StoreError
 from analysis.stores import COLUMNS, connect, lay_out, show_texts, table
 
-_MEMORY = "500MB"  # of DuckDB's, while rows are taken in and hashed; the drivers' buffers come on top
+_MEMORY = "500MB"  # of DuckDB's, while rows are taken in, compared and hashed; the drivers' buffers come on top
 _ATTEMPTS = 3  # to read from a standby that ends the read
 _FEW = 1000  # rows that are asked for by their keys, however few there are
 _DIFFERENCES = ("new", "changed", "vanished")
@@ -60,7 +60,7 @@ def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], N
                 if found or not _derived(con) or shape.name == "idempotency":
                     derive(con)
                 con.execute("commit")
-        except (duckdb.IOException, duckdb.TransactionException) as error:
+        except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as error:
             raise StoreError(f"{store} could not be written, and is as it was: {' '.join(str(error).split())}") from None
     return landed
 
@@ -219,9 +219,12 @@ def _add(
 ) -> dict[str, int]:
     """Add to a raw table what is staged and new or changed, mark what is missing, and count both."""
     this = {"capture_id": capture_id}
-    held = f"select capture_id, {', '.join(columns)} from raw_{relation}"
-    con.execute(f"create or replace temporary view held_versions as {held}")
-    for name in ("held", "changed", "missing", "rewritten"):
+    manifest.show_versions(con, relation, "is not null", manifest.said(columns))
+    con.execute("create or replace temporary table compared as from standing semi join stage using (key)")
+    con.execute(f"create or replace temporary table held as {query.text('store/held')}")
+    staged = f"select key, sha256({manifest.told(manifest.said(columns))}) as content_hash from stage"
+    con.execute(f"create or replace temporary table staged as {staged}")
+    for name in ("changed", "missing", "rewritten"):
         statement = query.text(f"store/{name}")
         con.execute(f"create or replace temporary table {name}_rows as {statement}")
     added = "select $capture_id as capture_id, * exclude (is_new) from changed_rows"

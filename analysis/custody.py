@@ -107,11 +107,10 @@ def compare(con: duckdb.DuckDBPyConnection, connection: psycopg.Connection) -> l
         raw = f"raw_{relation}"  # a name out of RELATIONS, never from outside
         con.execute(f"create or replace temporary view all_versions as select key, capture_id, row_xid from {raw}")
         con.execute(f"create or replace temporary table standing as {query.text('store/standing')}", {"relation": relation})
-        con.execute("create or replace temporary view stage as select key from standing")
-        said = "columns(lambda name : name <> 'row_xid' and not ends_with(name, '_stored_bytes'))"
-        con.execute(f"create or replace temporary view held_versions as select {said} from {raw}")
+        con.execute("create or replace temporary view compared as from standing")
+        columns = manifest.said(con.table(raw).columns)
+        manifest.show_versions(con, relation, "is not null", columns)
         con.execute(f"create or replace temporary table held as {query.text('store/held')}")
-        columns = con.table("held").columns
         texts = [f"{name}::text" for name in columns]
         hashed = " || ".join(f"coalesce(octet_length({text}) || ':' || {text}, '-')" for text in texts)
         there = connection.execute(

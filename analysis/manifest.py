@@ -6,7 +6,7 @@ that an older store lacks, and reads as null, changes nothing.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -128,7 +128,7 @@ def write(con: duckdb.DuckDBPyConnection, table: str, row: dict[str, Any]) -> No
 
 def seal(con: duckdb.DuckDBPyConnection, relation: str, capture_id: int, columns: list[str]) -> None:
     """Write the hash of every block of rows that a capture added to a raw table, over these of its columns."""
-    _show_versions(con, relation, f"= {capture_id:d}", columns)
+    show_versions(con, relation, f"= {capture_id:d}", columns)
     ranges = query.text("store/block_ranges")
     con.execute(f"create or replace temporary table block_ranges as {ranges}", {"capture_id": capture_id})
     _hash_blocks(con, row_by_row=True)
@@ -160,7 +160,7 @@ def block_findings(con: duckdb.DuckDBPyConnection, relation: str) -> list[dict[s
     groups.append((held[1:], f"not in ({', '.join(known)}) or capture_id is null" if known else "is null or true", True))
     findings = []
     for columns, captures, row_by_row in groups:
-        _show_versions(con, relation, captures, [name for name in columns if name in held])
+        show_versions(con, relation, captures, [name for name in columns if name in held])
         con.execute(
             "create or replace temporary table block_ranges as "
             f"from capture_blocks where relation = $relation and (capture_id {captures})",
@@ -191,6 +191,25 @@ def chain(con: duckdb.DuckDBPyConnection, capture_id: int, chained_to: str | Non
     for told in _first_form(con, capture_id) if first_form else _by_name(con, capture_id):
         digest.update(told.encode())
     return digest.hexdigest()
+
+
+def show_versions(con: duckdb.DuckDBPyConnection, relation: str, captures: str, columns: list[str]) -> None:
+    """Show the rows of a raw relation that these captures added, each with its key and as a text, in ``version_rows``."""
+    con.execute(
+        "create or replace temporary view version_rows as "
+        f"select capture_id, key, {told(columns)} as row_text from {quoted(f'raw_{relation}')} where capture_id {captures}"
+    )
+
+
+def told(columns: list[str]) -> str:
+    """Return the expression that makes a text of a row: each value with its length in bytes, so that no two rows read alike."""
+    values = (f"if({name} is null, '-', strlen({name}) || ':'), {name}" for name in map(quoted, columns))
+    return f"concat({', '.join(values)})"
+
+
+def said(columns: Iterable[str]) -> list[str]:
+    """Return the columns that say something: which transaction wrote a row, and how the server keeps it, may change alone."""
+    return [name for name in columns if name not in ("capture_id", "row_xid") and not name.endswith("_stored_bytes")]
 
 
 def quoted(name: str) -> str:
@@ -250,12 +269,3 @@ def _hash_blocks(con: duckdb.DuckDBPyConnection, *, row_by_row: bool) -> None:
         orient="row",
     )
     con.execute("create or replace temporary table found_blocks as from found")
-
-
-def _show_versions(con: duckdb.DuckDBPyConnection, relation: str, captures: str, columns: list[str]) -> None:
-    # Every value with its length in bytes, so that no two contents read the same.
-    told = ", ".join(f"if({name} is null, '-', strlen({name}) || ':'), {name}" for name in map(quoted, columns))
-    con.execute(
-        "create or replace temporary view version_rows as "
-        f"select capture_id, key, concat({told}) as row_text from {quoted(f'raw_{relation}')} where capture_id {captures}"
-    )

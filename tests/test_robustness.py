@@ -14,7 +14,7 @@ from test_custody import NEW, differences, verify
 
 import analysis
 from analysis import capture, lab, source, transport
-from analysis.model import SourceError
+from analysis.model import SourceError, StoreError
 
 MANY = """
 insert into restaurants
@@ -45,6 +45,19 @@ def test_a_disk_that_is_full(system: str, store: Path, existing: bool) -> None:
     capture.pull(lab.reader_dsn(system), store, analysis.derive)
     assert differences(store, system) == []
     assert verify(store) == set()
+
+
+def test_memory_that_does_not_do(system: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    run(system, MANY)
+    monkeypatch.setattr(capture, "_MEMORY", "2MB")
+    with pytest.raises(StoreError, match=f"^{store} could not be written, and is as it was: Out of Memory Error: "):
+        capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    monkeypatch.undo()
+    assert raw(store, "select count(*), (select count(*) from raw_restaurants) from captures") == [(1, 1)]
+    assert verify(store) == set()
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert differences(store, system) == []
 
 
 def test_a_disk_that_has_no_room_for_a_store(system: str, store: Path) -> None:

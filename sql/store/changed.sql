@@ -1,17 +1,17 @@
--- The rows just read that the store does not hold in this version, each new or changed in place. Which transaction wrote a row,
--- and how many bytes a value takes up where it is stored, is no part of what it says.
+-- The rows just read that the store does not hold in this version, and whether it ever held the row at all. Which transaction
+-- wrote a row, and how well the server compresses it, may change while what it says does not.
 -- Grain: source row.
--- Parameters: none.
+-- Parameters: none; held and staged have the hashes of the two sides, stage the rows, all_versions every key ever held.
+with differing as (
+    select t.key
+    from staged as t
+    left join held as h using (key)
+    where h.content_hash is distinct from t.content_hash
+)
+
 select
     stage.*,
-    key not in (select key from all_versions) as is_new
+    stage.key not in (select v.key from all_versions as v semi join differing using (key)) as is_new
 from stage
-where key in (
-    select key
-    from (
-        select columns(lambda name : name <> 'row_xid' and not ends_with(name, '_stored_bytes')) from stage
-        except
-        select columns(lambda name : name <> 'row_xid' and not ends_with(name, '_stored_bytes')) from held_rows
-    ) as differing
-)
+semi join differing using (key)
 order by key

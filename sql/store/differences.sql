@@ -1,15 +1,6 @@
 -- The rows of a source that differ from the newest versions a store holds, and in what way.
 -- Grain: source row.
--- Parameters: in_flight: the writers that the last capture could not see yet; held and there hold the two sides.
-with here as (
-    select
-        key,
-        sha256(array_to_string(
-            list_transform([*columns(*)], lambda value : coalesce(strlen(value) || ':' || value, '-')), ''
-        )) as content_hash
-    from held
-)
-
+-- Parameters: in_flight: the writers that the last capture could not see yet; held and there have the hashes of the two sides.
 select
     coalesce(h.key, t.key) as key,
     case
@@ -18,7 +9,7 @@ select
         when list_contains(string_split($in_flight, ','), t.row_xid) then 'late'
         else 'new'
     end as problem
-from here as h
+from held as h
 full join there as t
     on t.key = h.key
 where t.content_hash is distinct from h.content_hash

@@ -1,10 +1,11 @@
--- The newest version of every source row that was not missing when last looked for, as far as it was read again.
+-- The versions that are compared with what is at the source now, hashed.
 -- Grain: source row.
--- Parameters: none; held_versions shows the raw relation, standing which of its versions count, stage what was read.
-select v.* exclude (capture_id)
-from held_versions as v
-semi join standing as s
-    on s.key = v.key
-    and s.capture_id = v.capture_id
-where v.key in (select key from stage)
+-- Parameters: none; version_rows has the versions as texts, compared says which ones count.
+select
+    v.key,
+    sha256(v.row_text) as content_hash
+from version_rows as v
+semi join compared as c
+    on c.key = v.key
+    and c.capture_id = v.capture_id
 order by v.key

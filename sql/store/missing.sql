@@ -3,5 +3,5 @@
 -- Parameters: none.
 select key
 from standing
-where key not in (select key from listed)
+anti join listed using (key)
 order by key

@@ -6,6 +6,6 @@ select
     stage.row_xid
 from stage
 inner join standing as s using (key)
+anti join changed_rows using (key)
 where s.row_xid <> stage.row_xid
-and stage.key not in (select key from changed_rows)
 order by stage.key

@@ -3,5 +3,5 @@
 -- Parameters: none; listed holds what the source lists, standing what the store holds.
 select key
 from listed
-where (key, row_xid) not in (select (key, row_xid) from standing)
+anti join standing using (key, row_xid)
 order by key
