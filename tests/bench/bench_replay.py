@@ -18,15 +18,15 @@ import duckdb
 import evidence
 
 import analysis
-from analysis import query
+from analysis import query, stores
 
 DATA = Path(__file__).parents[2] / "build" / "bench"
 CHECKS = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdecimal() else 1_000_000
 
 
 def connect(store: Path) -> duckdb.DuckDBPyConnection:
-    con = duckdb.connect(str(store), config={"memory_limit": "3GB"})
-    con.execute("set TimeZone = 'UTC'")
+    con = stores.connect(store, write=True)
+    con.execute("set memory_limit = '3GB'")
     return con
 
 

@@ -4,9 +4,8 @@
 each lists the day's 20 allocations: consecutive snapshots repeat what has not changed, as real ones do.
 """
 
+from contextlib import closing
 from pathlib import Path
-
-import duckdb
 
 from analysis import constraint, manifest, stores
 
@@ -96,7 +95,7 @@ def make(store: Path, *, checks: int, allocations: int) -> None:
         "rows": ROWS,
         "checks_a_day": CHECKS_A_DAY,
     }
-    with duckdb.connect(str(store)) as con:
+    with closing(stores.connect(store, write=True)) as con:
         for statement in _SCRIPT.split(";\n"):
             con.execute(statement, {name: value for name, value in used.items() if f"${name}" in statement}).fetchall()
         rule = {"rule": constraint.RULES["v12"].name, "definition": constraint.RULES["v12"].definition}
