@@ -26,8 +26,9 @@ def pull(
     With a tenant only what it may see is read, and the store says so; it then takes captures of no other.
 
     Returns the manifest of this capture: the row of ``captures``, under ``relations`` those of ``capture_relations``, under
-    ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, and under
-    ``empty`` why there is no check to read, if so. A standby that ends the read is read anew, three times in all.
+    ``missing`` why others could not be read, under ``lacking`` the documented columns that the source has not, under ``empty``
+    why there is no check to read, if so, and under ``moved`` whether the capture before read another server or database. A
+    standby that ends the read is read anew, three times in all.
 
     Whatever fails, the store is left as it was. Raises SourceError and StoreError.
     """
@@ -145,6 +146,8 @@ def _land(
     con.execute("update captures set chain_hash = $chain_hash where capture_id = $capture_id", chained)
     capture |= {"relations": relations, "open": query.rows(con, "store/still_open", capture_id=capture_id)}
     capture |= {"missing": dict(shape.missing), "lacking": list(shape.lacking), "empty": None}
+    # A copy, or a store that was given the wrong source: only its user knows.
+    capture["moved"] = source.is_other(context, last)
     return capture | {"chained_to": last.get("chain_hash"), "chain_hash": chained["chain_hash"]}
 
 

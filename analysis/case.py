@@ -83,6 +83,8 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     """Gather the raw rows that the explanation of a check rests on."""
     # A rival of any source but these two is known, or known to have moved, from rows that are not the check's own.
     elsewhere = [c.rival.allocation_id for c in check.conflicts if c.rival.source not in ("snapshot", "same request")]
+    # What alternatives were not offered for.
+    elsewhere += [row["allocation_id"] for row in query.rows(con, "replay/meanwhile", check_id=check.check_id)]
     own = con.execute(
         "select distinct allocation_id from allocation_versions where booking_id = $booking", {"booking": check.booking_id}
     ).fetchall()
@@ -127,7 +129,7 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     chosen = {f"raw_{relation}": ("list_contains($keys, key)", {"keys": listed}) for relation, listed in keys.items()}
     chosen |= {name: ("true", {}) for name in ("raw_rules", "captures")}
     chosen["capture_relations"] = ("rows_read is null or relation = 'allocations'", {})
-    chosen["vanished"] = ("relation = 'rules' or list_contains($keys, key)", {"keys": allocations})
+    chosen["vanished"] = ("relation = 'rules' or list_contains($keys, key)", {"keys": [*allocations, check.check_id]})
     return {
         name: {
             "columns": [

@@ -144,12 +144,11 @@ def ages(by_age: pl.DataFrame) -> alt.TopLevelMixin:
         .encode(x=x, y="hits:Q", text="words:Q")
     )
     safe, stale = int(by_age["safe_hits"].sum()), int(by_age["stale_hits"].sum())
-    half = tops.filter(pl.col("hits").cum_sum() * 2 >= safe + stale)["label"][0].replace("up to", "within")
+    half = tops.with_columns(pl.col("hits").cum_sum()).filter(pl.col("hits") * 2 >= safe + stale).row(0, named=True)
+    soon = f"{_share(half['hits'], safe + stale)} of the repeats come {half['label'].replace('up to', 'within')} of the answer"
     return titled(
         alt.layer(bars, wrong),
-        f"Half of the repeats come {half} of the answer, and {_share(stale, safe + stale)} get a wrong one"
-        if safe + stale
-        else "Nothing is asked twice",
+        f"{soon}, and {_share(stale, safe + stale)} get a wrong one" if safe + stale else "Nothing is asked twice",
         f"{safe + stale:,} repeats of a request, by the age of the first answer (cache without expiry); above each bar "
         "the answers that the check itself then contradicted.",
         height=200,

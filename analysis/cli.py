@@ -153,6 +153,9 @@ def _capture(args: argparse.Namespace) -> None:
     print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}")
     for gap in report.gaps(manifest):
         print(gap)
+    if manifest["moved"]:
+        last = f"capture {manifest['capture_id'] - 1} read another server or database"
+        print(f"Is this the right source? The store's {last}: whatever differs is taken for changed, or vanished")
     print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)", end="")
     print(
         f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
@@ -200,7 +203,7 @@ def _state(args: argparse.Namespace) -> None:
 
 
 def _replay(args: argparse.Namespace) -> None:
-    rule = replay.named(args.rule) if args.rule else None
+    rule = None if args.rule is None else replay.named(args.rule)
     with closing(analysis.open_store(args.store)) as con:
         with replay.under(con, rule) if rule else nullcontext():
             matrix = analysis.matrix(con)
@@ -274,7 +277,10 @@ def _case(args: argparse.Namespace) -> None:
     with closing(analysis.open_store(args.store)) as con:
         page = case.write(con, args.check_id, analysis.explain_check, analysis.derive, pseudonymize=args.pseudonymize)
     try:
-        args.out.write_text(page, encoding="utf-8")
+        with args.out.open("x", encoding="utf-8") as file:
+            file.write(page)
+    except FileExistsError:
+        raise ForensicsError(f"{args.out} exists already, and is left as it is: give a new file") from None
     except OSError as error:
         raise ForensicsError(f"cannot write {args.out}: {error.strerror}") from None
     if args.json:
@@ -287,7 +293,7 @@ def _verify_case(args: argparse.Namespace) -> int:
     try:
         page = args.case.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ForensicsError(f"cannot read {args.case}: {error}") from None
+        raise ForensicsError(f"cannot read {args.case}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     findings = case.verify(page, analysis.explain_check, analysis.derive)
     if args.json:
         _print_json({"ok": not findings, "findings": findings})

@@ -202,6 +202,15 @@ def _notes(check: Check) -> list[str]:
             f"created_at says {_iso(check.recorded_at)}, {hours} what {check.sibling} say of the same act: its default takes "
             "UTC for the session's local time; corrected here"
         )
+    for change in check.changes:
+        if change.changed:
+            other = f"; it was recorded as {change.before_verdict}" if "confirmed" in change.changed else ""
+            notes.append(
+                f"the row was changed in place at the source: capture {change.capture_id} read another "
+                f"{', '.join(change.changed)} than capture {change.before_capture_id}{other}"
+            )
+        else:
+            notes.append(f"the row was gone from the source when capture {change.capture_id} looked")
     notes += [
         f"left over beside it: {left.kind} {left.allocation_id} of booking {left.booking_id} for an overlapping time, never "
         "confirmed: refused, or given up"

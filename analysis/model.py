@@ -267,6 +267,19 @@ class NearMiss:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What a capture found of a check's row that an earlier one had read: columns that read otherwise; none: the row was gone.
+
+    ``before_verdict`` is what was recorded in the version before, which ``before_capture_id`` had read.
+    """
+
+    capture_id: int
+    before_capture_id: int | None
+    before_verdict: str | None
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One recorded confirmation attempt with everything the store knows of it.
 
@@ -275,7 +288,7 @@ class Check:
     ``tenant`` is set where the capture saw the rows of one restaurant only. In the idempotency ``shape`` ``recorded_at`` is
     the instant as it was stored, ``skew_s`` how far that is ahead of ``checked_at`` by its ``sibling``, null where it has
     none; ``leftovers`` is what is left of others' holds for the same time. ``not_read`` names tables of the source that the
-    newest capture could not read.
+    newest capture could not read. ``changes`` is what became of the row at the source after it was first read.
     """
 
     check_id: str
@@ -307,6 +320,7 @@ class Check:
     sibling: str | None = None
     leftovers: tuple[Allocation, ...] = ()
     not_read: tuple[str, ...] = ()
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

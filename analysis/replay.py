@@ -15,6 +15,7 @@ from analysis.model import (
     Allocation,
     Alternative,
     Cause,
+    Change,
     Check,
     Conflict,
     Grade,
@@ -139,16 +140,15 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         requests=requests,
         conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
         state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),
-        alternatives=(
-            tuple(_alternative(r) for r in query.rows(con, "replay/alternatives", check_id=check_id))
-            if another_start_helps
-            else None
-        ),
+        alternatives=_alternatives(con, check_id) if another_start_helps else None,
         near_misses=tuple(
             NearMiss(_held(r), r["side"], r["gap_s"]) for r in query.rows(con, "replay/near_misses", check_id=check_id)
         ),
         leftovers=tuple(_leftover(r) for r in query.rows(con, "replay/check_leftovers", check_id=check_id)),
         not_read=tuple(r["table_name"] for r in query.rows(con, "replay/not_read")),
+        changes=tuple(
+            Change(**{**r, "changed": tuple(r["changed"])}) for r in query.rows(con, "replay/check_changes", check_id=check_id)
+        ),
     )
 
 
@@ -278,6 +278,11 @@ def _leftover(row: dict[str, Any]) -> Allocation:
         booking_id=row["booking_id"],
         since=row["created_at"],
     )
+
+
+def _alternatives(con: duckdb.DuckDBPyConnection, check_id: str) -> tuple[Alternative, ...]:
+    con.execute(f"create or replace temporary table meanwhile as {query.text('replay/meanwhile')}", {"check_id": check_id})
+    return tuple(_alternative(row) for row in query.rows(con, "replay/alternatives", check_id=check_id))
 
 
 def _alternative(row: dict[str, Any]) -> Alternative:

@@ -1,6 +1,7 @@
 """Answers → text for a terminal, or JSON. Nothing here reads or writes anything."""
 
 import json
+import math
 from datetime import datetime
 from typing import Any
 
@@ -109,12 +110,12 @@ def cache(figures: dict[str, Any]) -> list[str]:
         "",
     ]
     if best is None:
-        lines.append(f"No TTL keeps its wrong answers within {bound}.")
+        lines.append(f"None of these TTLs answers anything with at most {bound} wrong.")
     else:
         lines.append(
             f"Most hits with at most {bound} wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, "
             f"{best['hits']:,} hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; "
-            f"by {best['bookings_hit']:,} bookings no more than {100 * best['stale_share_high']:.1f} % (95 %)."
+            f"by {best['bookings_hit']:,} bookings no more than {_up(best['stale_share_high'])} (95 %)."
         )
     lines.append(
         f"Were booking_id unique: {unique['bookings_with_several']:,} of {unique['bookings']:,} bookings have several checks; "
@@ -141,7 +142,7 @@ def retention(figures: dict[str, Any]) -> list[str]:
     best = figures["shortest"]
     shortest = best and [
         f"The shortest retention that keeps {100 - 100 * figures['purged_bound']:g} % until the meal: {best['days']} days "
-        f"({100 * best['purged_share']:.1f} % gone, no more than {100 * best['purged_share_high']:.1f} % by the 95 % interval)"
+        f"({100 * best['purged_share']:.1f} % gone, no more than {_up(best['purged_share_high'])} by the 95 % interval)"
     ]
     variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
     return [
@@ -160,6 +161,11 @@ def retention(figures: dict[str, Any]) -> list[str]:
 
 def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
+def _up(share: float) -> str:
+    """Tell an upper bound, which rounding must not lower."""
+    return f"{math.ceil(1000 * share) / 10:g} %"
 
 
 def short(chain_hash: str | None) -> str:

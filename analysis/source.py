@@ -273,15 +273,20 @@ def refuse_behind(connection: psycopg.Connection, last: Mapping[str, Any]) -> No
     behind = connection.execute(_BEHIND, [last.get("lsn")]).fetchone()
     if behind is None:
         return
-    here = context(connection)
-    # What is not known of either is not known to differ.
-    if any(None not in (here[name], last[name]) and here[name] != last[name] for name in ("system_identifier", "database_oid")):
+    if is_other(context(connection), last):
         return
     raise SourceError(
         f"the source is a standby that has replayed until {behind[0]}, behind {last['lsn']}, where capture "
         f"{last['capture_id']} read the same system: rows written in between would be taken for vanished; "
         "wait until it has caught up, or read from the primary"
     )
+
+
+def is_other(here: Mapping[str, Any], last: Mapping[str, Any]) -> bool:
+    """Say whether two captures, rows of ``captures``, read different servers or databases, as far as both tell."""
+    # What is not known of either is not known to differ.
+    names = ("system_identifier", "database_oid")
+    return any(None not in (here.get(name), last.get(name)) and here[name] != last[name] for name in names)
 
 
 def writers(connection: psycopg.Connection) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ _RIVAL_NAMES = ascii_uppercase.replace("C", "")
 
 _SOURCES = {
     "snapshot": "in the check's own snapshot",
-    "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen in other evidence",
-    "perhaps later": "not in this check's own snapshot; changed within a minute of it, by other evidence",
+    "later evidence": "named by PostgreSQL; {}, seen so in other evidence",
+    "perhaps later": "{}; changed within a minute of it, by other evidence",
     "other restaurant": "held by another restaurant, seen in other evidence",
     "named by PostgreSQL": "known only from PostgreSQL's error",
     "same request": "asked for in the same request",
@@ -31,6 +31,8 @@ class Teller:
         self.check, self.data = check, data
         self.zone, self.zone_name = local_zone(check.timezone)
         self.day = check.requests[0].window.lower if check.requests else None
+        # In a race the order is told by less than a millisecond.
+        self.raced = any(c.rival.source in ("later evidence", "perhaps later") for c in check.conflicts)
 
     def title(self) -> str:
         """Name the check, its booking, its place and its time."""
@@ -40,7 +42,7 @@ class Teller:
         at = check.checked_at.astimezone(self.zone)
         return (
             f"Check {check.check_id}   booking {check.booking_id}   {place}, {tables}   "
-            f"checked {_weekday(at)} {at:%Y %H:%M:%S} ({self.zone_name})"
+            f"checked {_weekday(at)} {at:{'%Y %H:%M:%S.%f' if self.raced else '%Y %H:%M:%S'}} ({self.zone_name})"
         )
 
     def headline(self) -> str:
@@ -81,7 +83,8 @@ class Teller:
                 return "Confirmed over a conflict: the rule should have refused this one."
             case Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE:
                 what = check.recorded["message"] or check.cause.words
-                return f"Refused in a race with another transaction, perhaps for the same table: {what}. No rival is named."
+                rival = "None is named; an overlap stood in the way as well." if check.conflicts else "No rival is named."
+                return f"Refused in a race with another transaction, perhaps for the same table: {what}. {rival}"
             case (
                 Cause.OTHER_REFUSAL
                 | Cause.UNIQUE_VIOLATION
@@ -138,11 +141,18 @@ class Teller:
         length = _length(conflict.overlap_s)
         return [
             f"Let {name} be {what}{whose}{kind}: {_resource(rival)}, {self.window(rival.window)}{since}"
-            f" ({_SOURCES[rival.source]}).",
+            f" ({_SOURCES[rival.source].format(self._own(rival))}).",
             f"C and {name} have {same}{firm};",
             f"and {self.window(requested.window)} and {self.window(rival.window)} share"
             f" {self.window(conflict.overlap)}: {length}.",
         ]
+
+    def _own(self, rival: Allocation) -> str:
+        """Say what the check's own snapshot has of a rival that only other evidence shows as one."""
+        own = next((held for held in self.check.state if held.allocation_id == rival.allocation_id), None)
+        if own is None or rival.allocation_id is None:
+            return "not in this check's own snapshot"
+        return f"in this check's own snapshot {'only as the shadow of a hold' if own.shadow else 'otherwise'}"
 
     def _near_miss(self, miss: NearMiss) -> str:
         held = miss.allocation
@@ -216,7 +226,8 @@ class Teller:
         return _clock(instant, self.zone) if same_day and not day else f"{_weekday(local)} {_clock(instant, self.zone)}"
 
     def _instant(self, instant: datetime) -> str:
-        return f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"[:-3]
+        told = f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"
+        return told if self.raced else told[:-3]
 
 
 def _same(rule: Rule | None) -> str:

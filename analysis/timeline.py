@@ -35,7 +35,7 @@ def draw(check: Check) -> alt.TopLevelMixin:
     held += [_bar(c.rival, "rival", c.rival.window, letter) for c, letter in zip(check.conflicts, letters, strict=True)]
     asked = [_bar(request, "request", request.window) for request in check.requests]
     shared = [_bar(c.requested, "shared", c.overlap) for c in check.conflicts]
-    rows, tables = _rows(check, held + asked)
+    rows, tables = _rows(check, held + asked, view)
 
     def frame(bars: list[dict[str, Any]]) -> pl.DataFrame:
         cut = [_cut(bar, view, offset) for bar in bars if bar["table"] in rows]
@@ -167,13 +167,19 @@ def _checked(check: Check, view: tuple[datetime, datetime], offset: timedelta) -
     return horizon({"from": _ms(check.checked_at, offset)}, words, x, left=left, y=-11)
 
 
-def _rows(check: Check, bars: Sequence[dict[str, Any]]) -> tuple[list[str], int]:
-    """Return the tables to draw, in the order of their numbers, and how many there are."""
+def _rows(check: Check, bars: Sequence[dict[str, Any]], view: tuple[datetime, datetime]) -> tuple[list[str], int]:
+    """Return the tables to draw, in the order of their numbers, and how many there are; none whose bars all lie elsewhere."""
     first = [_name(r) for r in check.requests] + [_name(c.rival) for c in check.conflicts]
     fitting = [_printable(a.label or a.resource_id) for a in check.alternatives or ()]
     every = sorted({bar["table"] for bar in bars} | set(first), key=_by_number)
-    matter = sorted(every, key=lambda table: (table not in first, table not in fitting))[: max(TABLES, len(set(first)))]
+    inside = {bar["table"] for bar in bars if _meets(bar["window"], view)}
+    shown = [table for table in every if table in inside or table in first or table in fitting]
+    matter = sorted(shown, key=lambda table: (table not in first, table not in fitting))[: max(TABLES, len(set(first)))]
     return [table for table in every if table in matter], len(every)
+
+
+def _meets(window: Window, view: tuple[datetime, datetime]) -> bool:
+    return (window.lower is None or window.lower < view[1]) and (window.upper is None or view[0] < window.upper)
 
 
 def _by_number(table: str) -> list[tuple[int, str]]:

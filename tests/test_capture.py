@@ -20,7 +20,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 import analysis
-from analysis import capture, cli, lab, query, source, stores, transport
+from analysis import capture, case, cli, lab, query, source, stores, transport
 from analysis.model import SourceError, StoreError
 
 HOSTILE = ' O\'Hara "x"\n\ttab\r\\back \\N \\. , | é 席 😀 {} \n'
@@ -251,6 +251,26 @@ def test_a_vanished_check_is_still_told(system: str, store: Path) -> None:
     run(system, "delete from booking_confirmation_results where id = 2")
     assert pull(system, store)["checks"] == (3, 0, 0, 1)
     assert raw(store, "select count(*) from checks where check_id = '2'") == [(1,)]
+
+
+def test_what_became_of_a_check_is_told_with_it(system: str, store: Path) -> None:
+    fill(system)
+    pull(system, store)
+    run(system, "update booking_confirmation_results set confirmed = true, snapshot_data = '[]' where id = 2")
+    pull(system, store)
+    run(system, "delete from booking_confirmation_results where id = 2")
+    pull(system, store)
+    with closing(analysis.open_store(store)) as con:
+        told = analysis.explain_check(con, 2)
+        assert told.data["notes"] == [
+            "the row was changed in place at the source: capture 2 read another confirmed, snapshot_data than capture 1; "
+            "it was recorded as refused",
+            "the row was gone from the source when capture 3 looked",
+        ]
+        assert analysis.explain_check(con, 1).data["notes"] == []
+        page = case.write(con, "2", analysis.explain_check, analysis.derive)
+    assert "the row was gone from the source when capture 3 looked" in page
+    assert case.verify(page, analysis.explain_check, analysis.derive) == []
 
 
 def test_a_rule_that_is_rolled_back_is_another_version(system: str, store: Path) -> None:

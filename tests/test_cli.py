@@ -107,6 +107,8 @@ BAD_USAGE: dict[str, tuple[list[str], str]] = {
         ["replay", "--rule", "v99", "--store", "{store}"],
         "no rule v99: expected one of strict, v11, v12, rollback",
     ),
+    "empty rule": (["replay", "--rule", "", "--store", "{store}"], "no rule : expected one of strict, v11, v12, rollback"),
+    "case over the store": (["case", "1", "--store", "{store}", "--out", "{store}"], "exists already, and is left as it is"),
     "negative days": (["retention", "--days", "-1", "--store", "{store}"], "from 0 to 100000"),
     "endless days": (["retention", "--days", "99999999999999999999", "--store", "{store}"], "from 0 to 100000"),
     "no days": (["retention", "--days", "many", "--store", "{store}"], "invalid int value: 'many'"),

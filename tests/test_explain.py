@@ -13,11 +13,12 @@ import duckdb
 import psycopg
 import pytest
 from conftest import database
-from story import planted, story
+from story import Held, planted, story
+from story import window as minutes
 
 import analysis
 from analysis import Explanation, canvas, constraint, replay, timeline
-from analysis.model import Allocation, Alternative, Cause, Check, Conflict, Grade, NearMiss, Verdict, Window
+from analysis.model import Allocation, Alternative, Cause, Change, Check, Conflict, Grade, NearMiss, Verdict, Window
 from analysis.teller import local_zone, rival_names
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
@@ -181,6 +182,11 @@ HEADLINES: dict[str, tuple[dict[str, Any], str]] = {
     "deadlock without words": (
         CLEAR | {"recorded": NOTHING_SAID, "cause": Cause.DEADLOCK},
         "Refused in a race with another transaction, perhaps for the same table: deadlock. No rival is named.",
+    ),
+    "deadlock over an overlap": (
+        said("40P01", "deadlock detected") | {"cause": Cause.DEADLOCK},
+        "Refused in a race with another transaction, perhaps for the same table: deadlock detected. None is named; an overlap "
+        "stood in the way as well.",
     ),
     "serialization": (
         CLEAR | said("40001", "could not serialize") | {"cause": Cause.SERIALIZATION_FAILURE},
@@ -388,7 +394,7 @@ def test_windows_without_end_and_of_odd_lengths(held: Allocation, overlap: Windo
 @pytest.mark.parametrize(
     ("source", "words"),
     {
-        "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen in other evidence",
+        "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen so in other evidence",
         "perhaps later": "not in this check's own snapshot; changed within a minute of it, by other evidence",
         "other restaurant": "held by another restaurant, seen in other evidence",
         "named by PostgreSQL": "known only from PostgreSQL's error",
@@ -399,6 +405,27 @@ def test_where_a_rival_is_known_from(source: str, words: str) -> None:
     assert f"Let A be an allocation whose id is not in evidence, a maintenance: table t7, [17:30, 19:00) ({words})." in told(
         conflicts=(conflict(held),)
     )
+
+
+def test_what_the_own_snapshot_has_of_a_rival_that_became_one_later() -> None:
+    late = conflict(rival(source="later evidence", since=REFUSED.checked_at + timedelta(microseconds=119)))
+    shadow = told(conflicts=(late,), state=(rival(shadow=True),))
+    assert "checked Sat 15 Nov 2025 17:42:03.000000 (London)" in shadow
+    assert "unchanged since 15 Nov 17:42:03.000119 (named by PostgreSQL; in this check's own snapshot only as the" in shadow
+    assert "only as the shadow of a hold, seen so in other evidence)." in shadow
+    assert "in this check's own snapshot otherwise, seen so" in told(conflicts=(late,), state=(rival(),))
+    assert "not in this check's own snapshot, seen so" in told(conflicts=(late,), state=())
+
+
+def test_what_became_of_the_row_is_told() -> None:
+    changed = Change(3, 1, "refused", ("confirmed", "conflict_details"))
+    words = told(changes=(changed, Change(4, 3, "confirmed", ("snapshot_data",)), Change(5, None, None, ())))
+    assert (
+        "Note: the row was changed in place at the source: capture 3 read another confirmed, conflict_details than capture 1; "
+        "it was recorded as refused.\n"
+        "Note: the row was changed in place at the source: capture 4 read another snapshot_data than capture 3.\n"
+        "Note: the row was gone from the source when capture 5 looked.\n"
+    ) in words
 
 
 def test_alternatives_are_told_by_table_and_shift() -> None:
@@ -600,6 +627,19 @@ def test_postgresql_accepts_every_alternative_and_refuses_the_request(judge: psy
                     judge.execute(insert, [check.restaurant_id, "table", alternative.resource_id, str(alternative.window)])
                 accepted += 1
     assert accepted > 50
+
+
+@pytest.mark.parametrize(
+    ("since_s", "free_from"),
+    [(0, 20), (-3540, 20), (1, 10), (-7200, 10)],
+)
+def test_what_another_transaction_was_about_to_take_is_no_alternative(since_s: int, free_from: int) -> None:
+    """Its own snapshot cannot show it; one that began later was not yet in the way."""
+    asked = replace(story("a [0,10) by:A · c1 [0,10) refused", "c1"), conflict={"sqlstate": "23P01"})
+    taken = Held("b", "[10,20)", booking_id="X", updated_at=str(asked.checked_at + timedelta(seconds=since_s)))
+    with planted(checks=[asked.row()], allocations=[taken.row()]) as con:
+        check = replay.check(con, "c1")
+    assert [a.window.text for a in check.alternatives or () if a.shift_s > 0] == [minutes(f"[{free_from},{free_from + 10})")]
 
 
 def test_no_nearer_minute_would_have_fitted(evidence: duckdb.DuckDBPyConnection, refused: list[Check]) -> None:

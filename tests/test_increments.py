@@ -216,7 +216,9 @@ def test_the_same_rows_on_another_server_are_read_whole_and_are_no_new_versions(
     for name in ("timeline", "started_at", "system_identifier", "database_oid"):
         with closing(stores.connect(store, write=True)) as con:
             con.execute(f"update captures set {name} = 'another' where capture_id = (select max(capture_id) from captures)")
-        relations = capture.pull(lab.reader_dsn(captured), store, analysis.derive)["relations"]
+        manifest = capture.pull(lab.reader_dsn(captured), store, analysis.derive)
+        relations = manifest["relations"]
+        assert manifest["moved"] == (name in ("system_identifier", "database_oid"))
         found = {row["relation"]: row for row in relations}
         assert found["restaurants"]["rows_sent"] == 53
         assert sum(row[f"rows_{what}"] for row in relations for what in ("new", "changed", "vanished")) == 0

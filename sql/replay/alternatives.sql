@@ -1,7 +1,7 @@
 -- What would have fitted instead: the nearest earlier and later start on the same tables, and other tables with at
 -- least as many seats at the same time; each free in the check's own snapshot and in what later evidence adds to it.
 -- Grain: alternative × table (tables that move together share shift_s).
--- Parameters: check_id.
+-- Parameters: check_id: the check; meanwhile has what others were about to take.
 with asked as (
     select
         q.check_id, q.resource_id, q.window_lower, q.window_upper,
@@ -59,6 +59,11 @@ blockers as (
         on w.window_text = n."window"
     where n.check_id = $check_id
     and n.source not in ('snapshot', 'same request')
+
+    union all
+
+    select resource_id, lower_pos, upper_pos, window_lower, window_upper
+    from meanwhile
 ),
 
 -- A start that is just free lies where something ends, or as long before something begins as the meal takes.
