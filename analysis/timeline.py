@@ -122,11 +122,11 @@ def _view(check: Check) -> tuple[datetime, datetime]:
     if not instants:
         return check.checked_at - AROUND, check.checked_at + AROUND
     around = asked or instants
+    limit = min(around) - AROUND, max(around) + AROUND
+    # What lies wholly beyond is not drawn, and needs no room.
+    near = [instant for w in windows if _meets(w, limit) for instant in (w.lower, w.upper) if instant is not None]
     edge = timedelta(minutes=30)
-    return (
-        max(min(instants) - edge, min(around) - AROUND),
-        min(max(instants) + edge, max(around) + AROUND),
-    )
+    return max(min(near) - edge, limit[0]), min(max(near) + edge, limit[1])
 
 
 def _local(check: Check) -> tuple[timedelta, str]:
