@@ -96,6 +96,37 @@ class TestSeveralVersions:
         [version] = con.table("allocation_versions").pl().to_dicts()
         assert (version["sources"], version["last_seen_at"]) == (["allocations", "snapshot"], CAPTURED)
 
+    @pytest.mark.parametrize(
+        ("later", "until"),
+        [
+            ("c2 [0,1)", "12:30"),
+            ("c2 [0,1) scope:[0,10)", "12:30"),
+            ("c2 [0,1) scope:[0,9)", None),
+            ("c2 [0,1) scope:null", None),
+            ("c2 [0,1) at:S", None),
+            ("a1 [0,10) firm by:B · c2 [0,1)", None),
+            ("a9 soon · c2 [0,1)", None),
+        ],
+        ids=["all", "just covered", "beyond its scope", "no scope", "elsewhere", "there", "not read whole"],
+    )
+    def test_a_snapshot_that_covers_it_and_is_without_it(self, later: str, until: str | None) -> None:
+        checks = [replace(story(text), checked_at=self.NOON + n * self.HALF) for n, text in enumerate((self.SEEN, later))]
+        if "soon" in later:
+            checks[1] = replace(checks[1], held=(), more={"allocations": [A1.item() | {"id": "a9", "window": "soon"}]})
+        con = planted(restaurants=[R], checks=[check.row() for check in checks])
+        after = self.NOON + self.HALF
+        [row] = [row for row in reconstruct.state(con, "R", self.NOON)["allocations"] if row["allocation_id"] == "a1"]
+        assert row["until"] == (after if until else None)
+        assert (("a1", "possible") in held(con, after + SECOND)) == (until is None)
+
+    def test_a_snapshot_within_a_minute_of_it_tells_nothing(self) -> None:
+        soon = self.NOON + timedelta(minutes=1)
+        checks = [replace(story(text), checked_at=at) for text, at in ((self.SEEN, self.NOON), ("c2 [0,1)", soon))]
+        con = planted(restaurants=[R], checks=[check.row() for check in checks])
+        assert held(con, soon + SECOND) == [("a1", "possible")]
+
+    SEEN, NOON, HALF = "a1 [0,10) firm by:B · c1 [0,1)", datetime(2025, 11, 20, 12, tzinfo=UTC), timedelta(minutes=30)
+
     def test_vanished(self) -> None:
         con = planted(
             captures=TWO_CAPTURES,
@@ -122,8 +153,10 @@ class TestSeveralVersions:
 
 
 class TestLab:
-    def test_what_is_certain_is_in_the_ledger(self, evidence: duckdb.DuckDBPyConnection, lab_dsn: str) -> None:
-        """The ledger, which no capture reads, tells the true state at any instant of the history."""
+    def test_what_is_certain_is_in_the_ledger_and_what_is_in_it_is_held(
+        self, evidence: duckdb.DuckDBPyConnection, lab_dsn: str
+    ) -> None:
+        """The ledger, which no capture reads, tells the true state at any instant of the history; some of it nobody saw."""
         with psycopg.connect(lab_dsn) as conn:
             conn.execute("set local timezone = 'UTC'")
             ledger = conn.execute("""
@@ -132,7 +165,9 @@ class TestLab:
                 from lab.ledger order by entry""").fetchall()
         rng, plan = random.Random(7), history.Plan()
         restaurants = sorted({row[2] for row in ledger})
-        certain = possible = 0
+        versions = evidence.table("allocation_versions").pl()
+        changed = {row[:3]: row[3] for row in versions.select("allocation_id", "shadow", "window", "updated_at").rows()}
+        certain = possible = stood = 0
         for _ in range(40):
             at = plan.start + rng.random() * (plan.end - plan.start)
             restaurant = rng.choice(restaurants)
@@ -140,7 +175,13 @@ class TestLab:
             for when, allocation, where, shadow, window in ledger:
                 if when <= at and where == restaurant:
                     true[allocation] = (shadow, window)
-            for row in reconstruct.state(evidence, restaurant, at)["allocations"]:
+            found = reconstruct.state(evidence, restaurant, at)["allocations"]
+            told = {(row["allocation_id"], row["shadow"], row["window"]) for row in found}
+            for version in ((allocation, *values) for allocation, values in true.items()):
+                if version in changed and changed[version] <= at:
+                    stood += 1
+                    assert version in told, (at, version)
+            for row in found:
                 if row["presence"] == "certain":
                     certain += 1
                     assert true.get(row["allocation_id"]) == (row["shadow"], row["window"]), (at, row)
@@ -148,6 +189,7 @@ class TestLab:
                     possible += 1
         assert certain > 500
         assert possible > 0
+        assert stood > 500
 
 
 def test_versions_keep_what_a_snapshot_said() -> None:

@@ -1,13 +1,35 @@
 -- Who held what at one restaurant at one instant: certain between a version's last change and its last sighting,
--- possible after that until its next known change.
+-- possible after that until its next known change, or until a snapshot that covers its window is without it.
 -- Grain: allocation.
 -- Parameters: restaurant_id, at.
-with versions as (
+with complete as (
+    -- Snapshots that were read whole, with what they are complete for.
     select
-        *,
-        lead(updated_at) over (partition by allocation_id order by updated_at, first_seen_at) as next_updated_at
-    from allocation_versions
+        checked_at,
+        scope_lower_pos,
+        scope_upper_pos
+    from checks as c
     where restaurant_id = $restaurant_id
+    and snapshot_problem is null
+    and scope_lower_pos is not null
+    and snapshot_allocations = (select count(*) from snapshot_allocations as a where a.check_id = c.check_id)
+),
+
+versions as (
+    select
+        v.*,
+        lead(updated_at) over (partition by allocation_id order by updated_at, first_seen_at) as next_updated_at,
+        -- A check's instant is the start of its transaction: which of two snapshots is the later, those within a minute of each
+        -- other cannot tell.
+        (
+            select min(c.checked_at)
+            from complete as c
+            where c.checked_at > v.last_seen_at + interval 1 minute
+            and c.scope_lower_pos <= v.lower_pos
+            and v.upper_pos <= c.scope_upper_pos
+        ) as absent_at
+    from allocation_versions as v
+    where v.restaurant_id = $restaurant_id
 ),
 
 missed as (
@@ -46,12 +68,12 @@ select
     v.shadow,
     if($at <= v.last_seen_at, 'certain', 'possible') as presence,
     v.updated_at as since,
-    least(v.next_updated_at, g.missed_at) as until,
+    least(v.next_updated_at, v.absent_at, g.missed_at) as until,
     array_to_string(v.sources, ', ') as source
 from versions as v
 asof left join missed as g
     on g.allocation_id = v.allocation_id
     and g.missed_at >= v.updated_at
 where v.updated_at <= $at
-and $at < coalesce(least(v.next_updated_at, g.missed_at), 'infinity'::timestamptz)
+and $at < coalesce(least(v.next_updated_at, v.absent_at, g.missed_at), 'infinity'::timestamptz)
 order by v.resource_type, v.resource_id, v.window_lower, v.allocation_id
