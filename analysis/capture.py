@@ -32,23 +32,40 @@ def pull(
 
     Whatever fails, the store is left as it was. Raises SourceError and StoreError.
     """
+    try:
+        return _read(dsn, store, derive, tenant, _MEMORY)
+    except duckdb.OutOfMemoryException:
+        # Values that are too long for little memory: DuckDB's own limit is most of the machine's.
+        with suppress(duckdb.OutOfMemoryException):
+            return _read(dsn, store, derive, tenant, None)
+    raise StoreError(f"the memory of this machine does not do for this capture; {store} is as it was")
+
+
+def _read(
+    dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None, memory: str | None
+) -> dict[str, Any]:
+    """Capture within so much of DuckDB's memory, anew where a standby ends the read."""
     for _ in range(_ATTEMPTS - 1):
         with suppress(ConflictError):
-            return _pull(dsn, store, derive, tenant)
+            return _pull(dsn, store, derive, tenant, memory)
     try:
-        return _pull(dsn, store, derive, tenant)
+        return _pull(dsn, store, derive, tenant, memory)
     except ConflictError as error:
         raise ConflictError(f"{error}; tried {_ATTEMPTS} times") from None
 
 
-def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None) -> dict[str, Any]:
+def _pull(
+    dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None], tenant: str | None, memory: str | None
+) -> dict[str, Any]:
     with source.snapshot(dsn, tenant) as connection:
         shape = source.shape(connection)
         try:
             with _opened(store) as con:
                 con.execute("begin")
                 _accepts(con, store, tenant)
-                con.execute(f"set preserve_insertion_order = false; set memory_limit = '{_MEMORY}'")
+                con.execute("set preserve_insertion_order = false")
+                if memory is not None:
+                    con.execute(f"set memory_limit = '{memory}'")
                 with closing(transport.Reader(connection, dsn)) as reader:
                     landed = _land(connection, reader, con, shape, tenant)
                 con.execute("reset preserve_insertion_order; reset memory_limit")
@@ -61,7 +78,7 @@ def _pull(dsn: str, store: Path, derive: Callable[[duckdb.DuckDBPyConnection], N
                 if found or not _derived(con) or shape.name == "idempotency":
                     derive(con)
                 con.execute("commit")
-        except (duckdb.IOException, duckdb.OutOfMemoryException, duckdb.TransactionException) as error:
+        except (duckdb.IOException, duckdb.TransactionException) as error:
             raise StoreError(f"{store} could not be written, and is as it was: {' '.join(str(error).split())}") from None
     return landed
 

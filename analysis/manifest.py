@@ -263,9 +263,9 @@ def _hash_blocks(con: duckdb.DuckDBPyConnection, *, row_by_row: bool) -> None:
         for capture_id, block_no, told, rows in blocks.agg(pl.col("row_hash").str.join(), pl.len()).rows():
             digests[capture_id, block_no].update(told.encode())
             counts[capture_id, block_no] += rows
-    found = pl.DataFrame(  # noqa: F841 - the statement below reads it
+    blocks_just_hashed = pl.DataFrame(  # noqa: F841 - the statement below reads it
         [(*block, counts[block], digest.hexdigest()) for block, digest in digests.items()],
         schema={"capture_id": pl.Int32, "block_no": pl.Int64, "rows": pl.Int64, "content_hash": pl.String},
         orient="row",
     )
-    con.execute("create or replace temporary table found_blocks as from found")
+    con.execute("create or replace temporary table found_blocks as from blocks_just_hashed")

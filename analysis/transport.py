@@ -105,11 +105,12 @@ class Reader:
         found = 0
         # Closed at once where a chunk cannot be written: the threads must have ended before their connections do.
         with closing(chunks), tqdm(total=total, desc=relation, unit=" rows", disable=None, leave=False) as bar:
-            for chunk in chunks:
+            for rows_just_read in chunks:
                 # DuckDB finds the variable; what is registered is kept until the transaction ends, and all were in memory.
-                con.execute(f"insert into {table} by name select {', '.join(shown)} from chunk")
-                found += chunk.num_rows
-                bar.update(chunk.num_rows)
+                insert = f"insert into {table} by name select {', '.join(shown)} from rows_just_read"
+                [(written,)] = con.execute(insert).fetchall()
+                found += written
+                bar.update(rows_just_read.num_rows)
             bar.refresh()
         return found
 

@@ -48,6 +48,14 @@ def test_nothing_new_is_proved_without_reading_it(captured: str, store: Path) ->
     assert raw(store, "select count(*) from captures") == [(3,)]
 
 
+def test_ids_of_what_is_not_read_any_more_stay_as_they_are(captured: str, store: Path) -> None:
+    run(captured, "drop table allocations_archive")
+    capture.pull(lab.reader_dsn(captured), store, analysis.derive)
+    assert verify(store) == set()
+    with duckdb.connect(str(store), read_only=True) as con:
+        assert con.execute("select distinct typeof(key) from raw_allocations_archive").fetchall() == [("UUID",)]
+
+
 def test_ids_that_are_of_another_type_now_are_the_same_ids(captured: str, store: Path) -> None:
     """What was a uuid becomes a text, with ids that no uuid can be; and a table that held texts gets uuids again."""
     kinds = "select distinct typeof(key) from raw_allocations"
