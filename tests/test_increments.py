@@ -48,6 +48,22 @@ def test_nothing_new_is_proved_without_reading_it(captured: str, store: Path) ->
     assert raw(store, "select count(*) from captures") == [(3,)]
 
 
+def test_rows_of_one_key_and_of_none_are_no_new_versions(system: str, store: Path) -> None:
+    run(system, "insert into restaurants select gen_random_uuid(), 'R' || n, 'UTC' from generate_series(1, 9) as n")
+    run(system, "alter table restaurants rename to r")
+    run(
+        system,
+        "create view restaurants as select xmin, id, name, timezone from r "
+        "union all select xmin, id, name || '!', timezone from r where name in ('R1', 'R2') "
+        "union all select xmin, null, name, timezone from r where name = 'R3'",
+    )
+    run(system, "grant select on restaurants to forensics_reader")
+    for n in range(3):
+        rows = capture.pull(lab.reader_dsn(system), store, analysis.derive)["relations"]
+        [found] = [row for row in rows if row["relation"] == "restaurants"]
+        assert [found[f"rows_{what}"] for what in ("read", "new", "changed", "vanished")] == [13, 0 if n else 13, 0, 0]
+
+
 def test_ids_of_what_is_not_read_any_more_stay_as_they_are(captured: str, store: Path) -> None:
     run(captured, "drop table allocations_archive")
     capture.pull(lab.reader_dsn(captured), store, analysis.derive)

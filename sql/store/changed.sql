@@ -3,10 +3,11 @@
 -- Grain: source row.
 -- Parameters: none; held and staged have the hashes of the two sides, stage the rows, all_versions every key ever held.
 with differing as (
-    select t.key
-    from staged as t
-    left join held as h using (key)
-    where h.content_hash is distinct from t.content_hash
+    select key
+    from staged
+    anti join held using (key, content_hash)
+    -- A view may have rows without a key, of which nobody can tell the one from the other.
+    where key is not null
 )
 
 select

@@ -4,4 +4,5 @@
 select key
 from standing
 anti join listed using (key)
+where key is not null
 order by key

@@ -4,4 +4,5 @@
 select key
 from listed
 anti join standing using (key, row_xid)
+where key is not null
 order by key
