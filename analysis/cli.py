@@ -143,32 +143,7 @@ def _capture(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(manifest)
         return
-    relations = {row["relation"]: row for row in manifest["relations"]}
-    read = ", ".join(f"{row['rows_read']:,} {report.plural(name)}" for name, row in relations.items() if name != "rules")
-    new, changed, vanished, rescued = (
-        sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
-    )
-    sight = "row security off" if args.tenant is None else f"only what tenant {args.tenant} may see"
-    print(f"Read {read} ({manifest['shape']} shape)")
-    print(f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}")
-    for gap in report.gaps(manifest):
-        print(gap)
-    if manifest["moved"]:
-        last = f"capture {manifest['capture_id'] - 1} read another server or database"
-        print(f"Is this the right source? The store's {last}: whatever differs is taken for changed, or vanished")
-    print(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here)", end="")
-    print(
-        f" · {rescued:,} rescued: committed late, after capture {manifest['capture_id'] - 1} had passed them" if rescued else ""
-    )
-    for row in manifest["open"]:
-        since = f"{row['begun_at']:%Y-%m-%d %H:%M:%S}Z" if row["begun_at"] else f"before capture {row['open_since_capture']}"
-        print(f"Still to come, if at all: transaction {row['row_xid']} has written and not committed, open since {since}")
-    told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
-    print(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
-    if left:
-        told = ", ".join(f"{rows:,} {kind}{'s' * (rows != 1)}" for kind, rows in left)
-        print(f"Left over from holds that were never confirmed, refused or given up: {told}")
-    print(f"Chain {report.short(manifest['chained_to'])} → {report.short(manifest['chain_hash'])}")
+    print("\n".join(report.captured(manifest, reasons)))
     print(f"Capture {manifest['capture_id']} is in {args.store}")
 
 

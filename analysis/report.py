@@ -168,14 +168,9 @@ def _up(share: float) -> str:
     return f"{math.ceil(1000 * share) / 10:g} %"
 
 
-def short(chain_hash: str | None) -> str:
+def _short(chain_hash: str | None) -> str:
     """Return enough of a hash to compare by eye."""
     return f"{chain_hash[:6]}…{chain_hash[-6:]}" if chain_hash else "none"
-
-
-def plural(relation: str) -> str:
-    """Return what the rows of a relation are called."""
-    return _ROWS.get(relation, relation)
 
 
 _ROWS = {
@@ -189,7 +184,41 @@ _ROWS = {
 }
 
 
-def gaps(manifest: dict[str, Any]) -> list[str]:
+def captured(manifest: dict[str, Any], reasons: list[dict[str, Any]]) -> list[str]:
+    """Tell what a capture read, rescued, quarantined, for these reasons, and found missing, line by line."""
+    relations = {row["relation"]: row for row in manifest["relations"]}
+    read = ", ".join(f"{row['rows_read']:,} {_ROWS.get(name, name)}" for name, row in relations.items() if name != "rules")
+    new, changed, vanished, rescued = (
+        sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
+    )
+    sight = "row security off" if manifest["tenant"] is None else f"only what tenant {manifest['tenant']} may see"
+    before = f"capture {manifest['capture_id'] - 1}"
+    late = f" · {rescued:,} rescued: committed late, after {before} had passed them" if rescued else ""
+    lines = [
+        f"Read {read} ({manifest['shape']} shape)",
+        f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}",
+        *_gaps(manifest),
+    ]
+    if manifest["moved"]:
+        lines.append(
+            f"Is this the right source? The store's {before} read another server or database: whatever differs is taken for "
+            "changed, or vanished"
+        )
+    lines.append(f"{new:,} new · {changed:,} changed in place · {vanished:,} vanished at the source (kept here){late}")
+    for row in manifest["open"]:
+        since = f"{row['begun_at']:%Y-%m-%d %H:%M:%S}Z" if row["begun_at"] else f"before capture {row['open_since_capture']}"
+        lines.append(
+            f"Still to come, if at all: transaction {row['row_xid']} has written and not committed, open since {since}"
+        )
+    told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
+    lines.append(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
+    if manifest["leftovers"]:
+        told = ", ".join(f"{rows:,} {kind}{'s' * (rows != 1)}" for kind, rows in manifest["leftovers"].items())
+        lines.append(f"Left over from holds that were never confirmed, refused or given up: {told}")
+    return [*lines, f"Chain {_short(manifest['chained_to'])} → {_short(manifest['chain_hash'])}"]
+
+
+def _gaps(manifest: dict[str, Any]) -> list[str]:
     """Tell what a capture found too little of, from its manifest: no checks, no such table, no such column."""
     lines = []
     if manifest["empty"]:
