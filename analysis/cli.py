@@ -19,7 +19,7 @@ import polars as pl
 from tqdm import tqdm
 
 import analysis
-from analysis import capture, case, constraint, custody, measure, query, reconstruct, replay, report, source, storage, stores
+from analysis import case, constraint, custody, query, reconstruct, replay, report, stores
 from analysis.model import ForensicsError
 
 
@@ -134,6 +134,8 @@ def _lab(args: argparse.Namespace) -> None:
 
 
 def _capture(args: argparse.Namespace) -> None:
+    from analysis import capture  # its clients take half a second that no reading command needs
+
     manifest = capture.pull(args.dsn, args.store, analysis.derive, args.tenant)
     with closing(analysis.open_store(args.store)) as con:
         reasons = query.rows(con, "decode/quarantine_reasons")
@@ -224,6 +226,8 @@ def _replay(args: argparse.Namespace) -> None:
 
 
 def _cache(args: argparse.Namespace) -> None:
+    from analysis import measure  # NumPy, too
+
     with closing(analysis.open_store(args.store)) as con:
         figures = measure.cache(con, args.ttl or measure.TTLS_S)
     if args.json:
@@ -233,6 +237,8 @@ def _cache(args: argparse.Namespace) -> None:
 
 
 def _retention(args: argparse.Namespace) -> None:
+    from analysis import storage  # NumPy, too
+
     with closing(analysis.open_store(args.store)) as con:
         figures = storage.retention(con, args.days)
         by_days = storage.retention_by_days(con)
@@ -295,6 +301,8 @@ def _verify(args: argparse.Namespace) -> int:
         if not args.store.is_dir():
             findings += custody.derived(args.store, analysis.derive)
         if args.dsn:
+            from analysis import source
+
             with source.snapshot(args.dsn, tenant) as connection:
                 source.shape(connection)
                 findings += custody.compare(con, connection)

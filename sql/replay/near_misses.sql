@@ -1,7 +1,11 @@
 -- The nearest neighbour on either side of what a check asked for, on the same resource, and how far away it is.
 -- Grain: requested resource × side.
 -- Parameters: check_id.
-with neighbours as (
+with listed as materialized (
+    select * from snapshot_allocations where check_id = $check_id
+),
+
+neighbours as (
     select
         a.*,
         t.table_number,
@@ -13,9 +17,8 @@ with neighbours as (
         ) / 1000000 as gap_s
     from requests as q
     inner join checks as c using (check_id)
-    inner join snapshot_allocations as a
-        on a.check_id = $check_id
-        and a.restaurant_id = c.restaurant_id
+    inner join listed as a
+        on a.restaurant_id = c.restaurant_id
         and a.resource_type = q.resource_type
         and a.resource_id = q.resource_id
         and (a.upper_pos < q.lower_pos or a.lower_pos > q.upper_pos)
