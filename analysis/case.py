@@ -109,13 +109,15 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
         "select 'table_holds', hold_id from holds where list_contains($about, booking_id)",
         {"about": sorted(about)},
     ).fetchall()
+    looks = (check.next_look, *(c.first_seen for c in check.conflicts))
+    told = [look.check_id for look in looks if look is not None and look.check_id is not None]
     named = [a.resource_id for a in (*check.requests, *check.state, *(c.rival for c in check.conflicts))]
     tables = con.execute(
         "select table_id from tables where restaurant_id = $id or list_contains($named, table_id)",
         {"id": check.restaurant_id, "named": named},
     ).fetchall()
     keys = {
-        "checks": [check.check_id, *(check_id for (check_id,) in seen)],
+        "checks": [check.check_id, *(check_id for (check_id,) in seen), *told],
         "confirmations": [check.check_id],
         **{
             source: [key for each, key in logged if each == source]

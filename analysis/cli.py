@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Any, NoReturn
 
 import duckdb
@@ -136,9 +137,12 @@ def _lab(args: argparse.Namespace) -> None:
 def _capture(args: argparse.Namespace) -> None:
     from analysis import capture  # its clients take half a second that no reading command needs
 
+    begun = monotonic()
     manifest = capture.pull(args.dsn, args.store, analysis.derive, args.tenant)
+    manifest["seconds"] = round(monotonic() - begun, 1)
     with closing(analysis.open_store(args.store)) as con:
         reasons = query.rows(con, "decode/quarantine_reasons")
+        manifest["rules"] = query.rows(con, "store/rules_now", capture_id=manifest["capture_id"])
         left = con.execute("select kind, count(*) from leftovers group by kind order by kind").fetchall()
     manifest["leftovers"] = dict(left)
     manifest["quarantined"] = sum(row["rows"] for row in reasons)
@@ -211,7 +215,7 @@ def _replay(args: argparse.Namespace) -> None:
         print(
             f"{refused:,} pairs of allocations stood at once, by their timestamps, that {args.rule} refuses "
             "and the rule in force accepts, "
-            f"{len(pairs) - refused:,} the other way round"
+            f"{len(pairs) - refused:,} the other way round" + ("" if args.verbose else "; list all of them with --verbose")
         )
         if args.verbose and len(pairs):
             print(report.table(pairs.drop("refused_in_force")))

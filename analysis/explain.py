@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
-from analysis.model import Allocation, Cause, Check, Grade, Rule, Verdict
+from analysis.model import Allocation, Cause, Check, Grade, Look, Rule, Verdict
 from analysis.teller import Teller
 
 _COUNTED = ("snapshot", "reconstructed", "other restaurant", "same request", "later evidence", "named by PostgreSQL")
@@ -55,6 +55,7 @@ def evidence(check: Check) -> dict[str, Any]:
                 "overlap": str(c.overlap),
                 "overlap_s": c.overlap_s,
                 "source": c.rival.source,
+                "first_seen": _look(c.first_seen),
             }
             for c in check.conflicts
         ],
@@ -93,6 +94,7 @@ def evidence(check: Check) -> dict[str, Any]:
                 *(("held", held) for held in check.state if held.allocation_id not in _rival_ids(check)),
             )
         ],
+        "next_look": _look(check.next_look),
         "notes": _notes(check),
         "cannot_see": _cannot_see(check),
         "basis": {
@@ -248,6 +250,10 @@ def _cannot_see(check: Check) -> list[str]:
     if check.alternatives is not None and check.conflicts:
         limits.append("the party's size and the opening hours: alternatives are judged by seats and overlap alone")
     return limits
+
+
+def _look(look: Look | None) -> dict[str, Any] | None:
+    return None if look is None else {"at": _iso(look.at), "check_id": look.check_id, "capture_id": look.capture_id}
 
 
 def _iso(instant: datetime | None) -> str | None:

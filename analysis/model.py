@@ -237,13 +237,26 @@ class Allocation:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """When evidence was taken: the start of the transaction of the check, or else of the capture, whose snapshot it is."""
+
+    at: datetime
+    check_id: str | None
+    capture_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Conflict:
-    """What was requested, one rival, and the part of time they share; ``overlap_s`` is null where that part has no end."""
+    """What was requested, one rival, and the part of time they share; ``overlap_s`` is null where that part has no end.
+
+    ``first_seen`` is set for a rival that the check's own snapshot does not show as one: the look that did.
+    """
 
     requested: Allocation
     rival: Allocation
     overlap: Window
     overlap_s: float | None
+    first_seen: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +301,8 @@ class Check:
     ``tenant`` is set where the capture saw the rows of one restaurant only. In the idempotency ``shape`` ``recorded_at`` is
     the instant as it was stored, ``skew_s`` how far that is ahead of ``checked_at`` by its ``sibling``, null where it has
     none; ``leftovers`` is what is left of others' holds for the same time. ``not_read`` names tables of the source that the
-    newest capture could not read. ``changes`` is what became of the row at the source after it was first read.
+    newest capture could not read. ``changes`` is what became of the row at the source after it was first read. ``next_look``
+    is the first by which a rival that no evidence holds would have been seen, had it stayed.
     """
 
     check_id: str
@@ -321,6 +335,7 @@ class Check:
     leftovers: tuple[Allocation, ...] = ()
     not_read: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
+    next_look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from analysis.model import (
     Check,
     Conflict,
     Grade,
+    Look,
     NearMiss,
     NotFoundError,
     Rule,
@@ -123,6 +124,8 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         and {"resource_type", "resource_id"} <= set(row["equality"] or ())
         and all(r.window.length is not None and r.window.text[0] + r.window.text[-1] == "[)" for r in requests)
     )
+    seen = {(r["allocation_id"], r["window"]): _look(r) for r in query.rows(con, "replay/first_seen", check_id=check_id)}
+    looks = query.rows(con, "replay/next_look", check_id=check_id) if row["cause"] == Cause.RIVAL_NOT_IN_EVIDENCE else []
     return Check(
         **{name: row[name] for name in _COPIED},
         replayed_verdict=Verdict(row["replayed_verdict"]),
@@ -138,7 +141,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         },
         scope=None if row["scope_window"] is None else Window(row["scope_window"], row["scope_lower"], row["scope_upper"]),
         requests=requests,
-        conflicts=tuple(_conflict(row, r) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
+        conflicts=tuple(_conflict(row, r, seen) for r in query.rows(con, "replay/check_rivals", check_id=check_id)),
         state=tuple(_held(r) for r in query.rows(con, "replay/check_state", check_id=check_id)),
         alternatives=_alternatives(con, check_id) if another_start_helps else None,
         near_misses=tuple(
@@ -149,6 +152,7 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         changes=tuple(
             Change(**{**r, "changed": tuple(r["changed"])}) for r in query.rows(con, "replay/check_changes", check_id=check_id)
         ),
+        next_look=_look(looks[0]) if looks else None,
     )
 
 
@@ -228,7 +232,11 @@ def _request(check_row: dict[str, Any], row: dict[str, Any]) -> Allocation:
     )
 
 
-def _conflict(check_row: dict[str, Any], row: dict[str, Any]) -> Conflict:
+def _look(row: dict[str, Any]) -> Look:
+    return Look(row["looked_at"], row["check_id"], row["capture_id"])
+
+
+def _conflict(check_row: dict[str, Any], row: dict[str, Any], seen: dict[tuple[str, str], Look]) -> Conflict:
     asked = {
         **row,
         "window": row["asked_window"],
@@ -249,7 +257,8 @@ def _conflict(check_row: dict[str, Any], row: dict[str, Any]) -> Conflict:
         shadow=row["shadow"],
         since=row["updated_at"],
     )
-    return Conflict(requested, rival, Window.of(row, "overlap"), row["overlap_s"])
+    first_seen = seen.get((row["allocation_id"], row["window"]))
+    return Conflict(requested, rival, Window.of(row, "overlap"), row["overlap_s"], first_seen)
 
 
 def _held(row: dict[str, Any]) -> Allocation:

@@ -195,7 +195,7 @@ def captured(manifest: dict[str, Any], reasons: list[dict[str, Any]]) -> list[st
     before = f"capture {manifest['capture_id'] - 1}"
     late = f" · {rescued:,} rescued: committed late, after {before} had passed them" if rescued else ""
     lines = [
-        f"Read {read} ({manifest['shape']} shape)",
+        f"Read {read} ({manifest['shape']} shape) in {manifest['seconds']:g} s",
         f"as {manifest['role']} on PostgreSQL {manifest['server_version']}, one snapshot, {sight}",
         *_gaps(manifest),
     ]
@@ -212,10 +212,22 @@ def captured(manifest: dict[str, Any], reasons: list[dict[str, Any]]) -> list[st
         )
     told = ", ".join(f"{row['rows']:,} {row['reason']}" for row in reasons)
     lines.append(f"{manifest['quarantined']:,} quarantined{f': {told}' if told else ''}")
+    lines += [_rule(row, manifest["capture_id"]) for row in manifest["rules"]] or [_NO_RULE]
     if manifest["leftovers"]:
         told = ", ".join(f"{rows:,} {kind}{'s' * (rows != 1)}" for kind, rows in manifest["leftovers"].items())
         lines.append(f"Left over from holds that were never confirmed, refused or given up: {told}")
     return [*lines, f"Chain {_short(manifest['chained_to'])} → {_short(manifest['chain_hash'])}"]
+
+
+_NO_RULE = "No exclusion constraint on allocations: nothing there forbids an overlap"
+
+
+def _rule(row: dict[str, Any], capture_id: int) -> str:
+    if row["is_gone"]:
+        return f"Rule {row['rule']} is gone from the source"
+    if row["since_capture"] < capture_id:
+        return f"Rule {row['rule']} unchanged since capture {row['since_capture']}"
+    return f"Rule {row['rule']} {'changed' if row['was_otherwise'] else 'read for the first time'}"
 
 
 def _gaps(manifest: dict[str, Any]) -> list[str]:

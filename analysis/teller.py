@@ -6,15 +6,15 @@ from string import ascii_uppercase
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from analysis.model import Allocation, Cause, Check, Conflict, Grade, NearMiss, Rule, Verdict, Window
+from analysis.model import Allocation, Cause, Check, Conflict, Grade, Look, NearMiss, Rule, Verdict, Window
 
 # Request is C, as in the story; rivals take the other letters.
 _RIVAL_NAMES = ascii_uppercase.replace("C", "")
 
 _SOURCES = {
     "snapshot": "in the check's own snapshot",
-    "later evidence": "named by PostgreSQL; {}, seen so in other evidence",
-    "perhaps later": "{}; changed within a minute of it, by other evidence",
+    "later evidence": "named by PostgreSQL; {own}, first seen so {seen}",
+    "perhaps later": "{own}; changed within a minute of it, and first seen so {seen}",
     "other restaurant": "held by another restaurant, seen in other evidence",
     "named by PostgreSQL": "known only from PostgreSQL's error",
     "same request": "asked for in the same request",
@@ -125,7 +125,13 @@ class Teller:
         if check.recorded_verdict == "confirmed" and not check.conflicts:
             lines += [self._near_miss(miss) for miss in check.near_misses]
         if check.cause is Cause.RIVAL_COMMITTED_MEANWHILE:
-            lines.append("PostgreSQL waits for rivals that are not committed yet; a snapshot cannot show them.")
+            found = [conflict.first_seen for conflict in check.conflicts]
+            between = " It committed between the two looks." if len(found) == 1 and found[0] else ""
+            lines.append(f"PostgreSQL waits for rivals that are not committed yet; a snapshot cannot show them.{between}")
+        if check.cause is Cause.RIVAL_NOT_IN_EVIDENCE:
+            gone = f"had gone, or been changed, before anything looked again: {self._next_look()}"
+            lines.append(f"No evidence shows the allocation that stood in the way. Either it rolled back, or it {gone}.")
+            lines.append("Looks at the same tables every few minutes might have shown which.")
         return lines
 
     def _rival(self, name: str, conflict: Conflict) -> list[str]:
@@ -141,7 +147,7 @@ class Teller:
         length = _length(conflict.overlap_s)
         return [
             f"Let {name} be {what}{whose}{kind}: {_resource(rival)}, {self.window(rival.window)}{since}"
-            f" ({_SOURCES[rival.source].format(self._own(rival))}).",
+            f" ({_SOURCES[rival.source].format(own=self._own(rival), seen=self._look(conflict.first_seen))}).",
             f"C and {name} have {same}{firm};",
             f"and {self.window(requested.window)} and {self.window(rival.window)} share"
             f" {self.window(conflict.overlap)}: {length}.",
@@ -154,11 +160,28 @@ class Teller:
             return "not in this check's own snapshot"
         return f"in this check's own snapshot {'only as the shadow of a hold' if own.shadow else 'otherwise'}"
 
+    def _look(self, look: Look | None) -> str:
+        """Say which evidence was taken, and how long after this check began, or before."""
+        if look is None:
+            return "in other evidence"
+        after = (look.at - self.check.checked_at).total_seconds()
+        began = f"began {_ago(abs(after))} {'later' if after >= 0 else 'earlier'}"
+        if look.check_id is not None:
+            return f"in the snapshot of check {look.check_id}, which {began}{'' if after >= 0 else ' but looked later'}"
+        return f"by capture {look.capture_id}, which {began}"
+
     def _near_miss(self, miss: NearMiss) -> str:
         held = miss.allocation
         touches = "touches it" if miss.gap_s == 0 else f"lies {_hours(miss.gap_s)} {miss.side} it"
         whose = f"booking {held.booking_id}" if held.booking_id else held.kind
         return f"Nearest {miss.side}: {whose}, {_resource(held)}, {self.window(held.window)}, {touches}."
+
+    def _next_look(self) -> str:
+        look = self.check.next_look
+        if look is None:
+            return "nothing has since"
+        after = f"{_ago((look.at - self.check.checked_at).total_seconds())} later"
+        return f"the snapshot of check {look.check_id}, {after}" if look.check_id else f"capture {look.capture_id}, {after}"
 
     def _rule(self, rule: Rule) -> str:
         if rule.valid_from:
@@ -286,6 +309,19 @@ def _length(seconds: float | None) -> str:
         return f"{seconds * 1_000_000:.0f} microseconds"
     minutes, rest = divmod(seconds, 60)
     return f"{seconds:g} s" if rest else f"{minutes:.0f} minute{'' if minutes == 1 else 's'}"
+
+
+def _ago(seconds: float) -> str:
+    """Write a time between two instants as people read it, to the millisecond where it is short.
+
+    >>> _ago(0.0004), _ago(0.412), _ago(75.2), _ago(7_500), _ago(400_000)
+    ('0.4 ms', '0.412 s', '75 s', '2 h 5 min', '4.6 days')
+    """
+    if seconds < 0.001:
+        return f"{1000 * seconds:g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return _hours(60 * round(seconds / 60)) if seconds < 2 * 86_400 else f"{seconds / 86_400:.1f} days"
 
 
 def _shift(seconds: float) -> str:

@@ -28,11 +28,14 @@ def draw(check: Check) -> alt.TopLevelMixin:
     letters = rival_names(len(check.conflicts))
     rivals = {c.rival.allocation_id for c in check.conflicts} - {None}
     held = [
-        _bar(a, "booking" if a.kind not in HELD else a.kind, a.window)
+        _bar(a, "booking" if a.kind not in HELD else a.kind, a.window, sure=a.source != "perhaps gone")
         for a in check.state
         if a.resource_type == "table" and a.allocation_id not in rivals and a.booking_id != check.booking_id
     ]
-    held += [_bar(c.rival, "rival", c.rival.window, letter) for c, letter in zip(check.conflicts, letters, strict=True)]
+    held += [
+        _bar(c.rival, "rival", c.rival.window, letter, sure=c.rival.source != "perhaps gone")
+        for c, letter in zip(check.conflicts, letters, strict=True)
+    ]
     asked = [_bar(request, "request", request.window) for request in check.requests]
     shared = [_bar(c.requested, "shared", c.overlap) for c in check.conflicts]
     rows, tables = _rows(check, held + asked, view)
@@ -50,7 +53,17 @@ def draw(check: Check) -> alt.TopLevelMixin:
     spans = (
         alt.Chart(drawn)
         .mark_bar(height={"band": 0.7}, stroke=GREY, strokeWidth=0.6)
-        .encode(x=x, x2=x2, y=y, color=colour, description="told:N", tooltip=["table:N", "kind:N", "held:N", "booking:N"])
+        .encode(
+            x=x,
+            x2=x2,
+            y=y,
+            color=colour,
+            strokeWidth=alt.when("datum.sure").then(alt.value(0.6)).otherwise(alt.value(1.5)),
+            strokeDash=alt.when("datum.sure").then(alt.value([1, 0])).otherwise(alt.value([4, 3])),
+            fillOpacity=alt.when("datum.sure").then(alt.value(1)).otherwise(alt.value(0.3)),
+            description="told:N",
+            tooltip=["table:N", "kind:N", "held:N", "booking:N"],
+        )
     )
     overlaps = (
         alt.Chart(frame(shared))
@@ -75,6 +88,7 @@ def draw(check: Check) -> alt.TopLevelMixin:
 _BAR: dict[str, Any] = {
     "table": pl.String,
     "kind": pl.String,
+    "sure": pl.Boolean,
     "letter": pl.String,
     "booking": pl.String,
     "held": pl.String,
@@ -85,10 +99,11 @@ _BAR: dict[str, Any] = {
 }
 
 
-def _bar(allocation: Allocation, kind: str, window: Window, letter: str | None = None) -> dict[str, Any]:
+def _bar(allocation: Allocation, kind: str, window: Window, letter: str | None = None, *, sure: bool = True) -> dict[str, Any]:
     return {
         "table": _name(allocation),
         "kind": kind,
+        "sure": sure,
         "letter": letter,
         "booking": _printable(allocation.booking_id or "none"),
         "window": window,
@@ -100,13 +115,13 @@ def _cut(bar: dict[str, Any], view: tuple[datetime, datetime], offset: timedelta
     window = bar["window"]
     lower, upper = max(window.lower or view[0], view[0]), min(window.upper or view[1], view[1])
     held = " to ".join("no bound" if at is None else f"{at + offset:%d %b %H:%M}" for at in (window.lower, window.upper))
-    return {name: bar[name] for name in ("table", "kind", "letter", "booking")} | {
+    return {name: bar[name] for name in ("table", "kind", "sure", "letter", "booking")} | {
         "from": _ms(lower, offset),
         "to": _ms(upper, offset),
         "middle": (_ms(lower, offset) + _ms(upper, offset)) / 2,
         "held": held,
         # Without words of ours a reader's program would be told the edges in the time zone of this machine.
-        "told": f"{bar['kind']} of table {bar['table']}: {held}",
+        "told": f"{bar['kind']} of table {bar['table']}: {held}{'' if bar['sure'] else ', perhaps gone'}",
     }
 
 
@@ -225,6 +240,7 @@ def _subtitle(check: Check, drawn: int, tables: int) -> str:
     parts = [f"Check {_printable(check.check_id)}{f' for {lower + offset:%a %d %b %Y}' if lower else ''}"]
     parts += ["outlined: requested"] if check.requests else []
     parts += ["dark: shared"] if check.conflicts else []
+    parts += ["dashed: perhaps gone"] if any(a.source == "perhaps gone" for a in check.state) else []
     parts += [f"{drawn} of {tables} tables"] if drawn < tables else []
     later = any(c.rival.source != "snapshot" for c in check.conflicts)
     parts += ["allocations of its own snapshot" + (", rivals also of other evidence" if later else "")]

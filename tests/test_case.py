@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from story import CHECKED_AT, planted, story
+from story import CHECKED_AT, Asked, planted, story
 
 import analysis
 from analysis import case, cli
@@ -66,6 +67,20 @@ def test_a_rival_that_only_other_evidence_shows_comes_with_the_file() -> None:
     ):
         page = write(planted(checks=[check.row()], allocations=[row]), "c1")
         assert case._payload(page)["explanation"]["cause"] == cause
+        assert verify(page) == []
+
+
+def test_the_looks_that_a_story_names_come_with_the_file() -> None:
+    nobody_named = replace(story("c1 [5,8) refused"), conflict={"sqlstate": "23P01", "attempted": []})
+    rival = story("a9 [0,10) firm by:C · c1 [5,8)").held[0]
+    rival = replace(rival, updated_at=CHECKED_AT.isoformat(" "))
+    later = [Asked(f"c{n}", "[20,30)", booking_id=f"D{n}", checked_at=CHECKED_AT + timedelta(minutes=2)) for n in (2, 3, 4)]
+    for held, cause in (((), "rival_not_in_evidence"), ((rival,), "rival_perhaps_committed_meanwhile")):
+        rows = [nobody_named.row(), *(replace(check, held=held).row() for check in reversed(later))]
+        page = write(planted(checks=rows), "c1")
+        told = case._payload(page)["explanation"]
+        assert told["cause"] == cause
+        assert (told["rivals"][0]["first_seen"] if held else told["next_look"])["check_id"] == "c2"
         assert verify(page) == []
 
 

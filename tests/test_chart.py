@@ -273,6 +273,17 @@ def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
     )
 
 
+def test_what_may_have_gone_by_then_is_dashed() -> None:
+    perhaps = rival("20:00", "21:00", allocation_id="b1", label="T8", source="perhaps gone")
+    drawn = timeline.draw(replace(REFUSED, state=(rival(), perhaps)))
+    assert [(bar["table"], bar["told"].endswith(", perhaps gone")) for bar in bars(drawn) if not bar["sure"]] == [("T8", True)]
+    assert canvas.svg(drawn).count('stroke-dasharray="4,3"') == 1 + canvas.svg(timeline.draw(REFUSED)).count(
+        'stroke-dasharray="4,3"'
+    )
+    assert "dashed: perhaps gone" in subtitle(drawn)
+    assert "dashed" not in subtitle(timeline.draw(REFUSED))
+
+
 def test_rivals_have_the_letters_of_the_explanation(evidence: duckdb.DuckDBPyConnection) -> None:
     check = some_check(evidence, "cause = 'agreed' and replayed_verdict = 'conflict'")
     told = re.findall(r"Let (\w+) be allocation", str(analysis.explain_check(evidence, check.check_id)))[1:] or ["A"]

@@ -321,7 +321,8 @@ def test_capture_says_what_it_read_and_found_missing(lab_dsn: str, tmp_path: Pat
     dsn = make_conninfo(lab.reader_dsn(lab_dsn), password=SECRET)
     first, second = answer("capture", dsn, "--store", store), data("capture", dsn, "--store", store)
     assert re.match(
-        r"Read [\d,]+ checks, [\d,]+ allocations, [\d,]+ archived, 55 tables, 6 restaurants \(audit shape\)\n", first
+        r"Read [\d,]+ checks, [\d,]+ allocations, [\d,]+ archived, 55 tables, 6 restaurants \(audit shape\) in [\d.]+ s\n",
+        first,
     )
     assert "as forensics_reader on PostgreSQL" in first
     assert {row["rows_new"] + row["rows_changed"] + row["rows_vanished"] for row in second["relations"]} == {0}
@@ -329,6 +330,30 @@ def test_capture_says_what_it_read_and_found_missing(lab_dsn: str, tmp_path: Pat
     assert SECRET not in first + json.dumps(second)
     assert SECRET.encode() not in store.read_bytes()
     assert [path.name for path in tmp_path.iterdir()] == ["evidence.duckdb"]
+
+
+def test_capture_says_what_became_of_the_rule(server: str, tmp_path: Path) -> None:
+    store = tmp_path / "evidence.duckdb"
+
+    def told(*changes: str) -> list[str]:
+        with psycopg.connect(dsn, autocommit=True) as conn:
+            for change in changes:
+                conn.execute(change.encode())
+        words = answer("capture", lab.reader_dsn(dsn), "--store", store)
+        return [line for line in words.splitlines() if line.startswith(("Rule", "No exclusion"))]
+
+    drop = "alter table allocations drop constraint allocations_no_overlap"
+    form = 'exclude using gist (resource_id with =, "window" with &&)'
+    add = f"alter table allocations add constraint allocations_no_overlap {form}"
+    with database(server, "forensics_rules") as dsn:
+        first = told(*(query.text(f"postgres/{name}") for name in ("schema", "migration_up", "reader")))
+        assert first == ["Rule allocations_no_overlap read for the first time"]
+        assert told() == ["Rule allocations_no_overlap unchanged since capture 1"]
+        assert told(drop, add) == ["Rule allocations_no_overlap changed"]
+        assert told() == ["Rule allocations_no_overlap unchanged since capture 3"]
+        assert told(drop) == ["Rule allocations_no_overlap is gone from the source"]
+        assert told() == ["No exclusion constraint on allocations: nothing there forbids an overlap"]
+        assert told(add) == ["Rule allocations_no_overlap changed"]
 
 
 # Surroundings.

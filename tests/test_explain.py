@@ -18,7 +18,7 @@ from story import window as minutes
 
 import analysis
 from analysis import Explanation, canvas, constraint, replay, timeline
-from analysis.model import Allocation, Alternative, Cause, Change, Check, Conflict, Grade, NearMiss, Verdict, Window
+from analysis.model import Allocation, Alternative, Cause, Change, Check, Conflict, Grade, Look, NearMiss, Verdict, Window
 from analysis.teller import local_zone, rival_names
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
@@ -296,6 +296,47 @@ def test_near_misses_are_the_nearest_firm_rows_of_other_bookings_on_the_same_tab
     ]
 
 
+@pytest.mark.parametrize(
+    ("look", "where"),
+    [
+        (
+            Look(REFUSED.checked_at + timedelta(milliseconds=412), "4793", None),
+            "in the snapshot of check 4793, which began 0.412 s later",
+        ),
+        (
+            Look(REFUSED.checked_at - timedelta(microseconds=388), "4793", None),
+            "in the snapshot of check 4793, which began 0.388 ms earlier but looked later",
+        ),
+        (Look(REFUSED.captured_at, None, 12), "by capture 12, which began 4.4 days later"),
+    ],
+)
+def test_a_race_is_told_with_the_look_that_found_the_rival(look: Look, where: str) -> None:
+    found = replace(conflict(rival(source="later evidence")), first_seen=look)
+    raced: dict[str, Any] = CLEAR | {"cause": Cause.RIVAL_COMMITTED_MEANWHILE, "conflicts": (found,), "state": ()}
+    assert f"(named by PostgreSQL; not in this check's own snapshot, first seen so {where})" in told(**raced)
+    assert "It committed between the two looks." in told(**raced)
+    told_as_data = Explanation(replace(REFUSED, **raced)).data["rivals"][0]["first_seen"]
+    assert (told_as_data["check_id"], told_as_data["capture_id"]) == (look.check_id, look.capture_id)
+    unseen = raced | {"conflicts": (replace(found, first_seen=None),)}
+    assert "first seen so in other evidence)" in told(**unseen)
+    assert "between the two looks" not in told(**unseen)
+
+
+@pytest.mark.parametrize(
+    ("look", "when"),
+    [
+        (Look(REFUSED.checked_at + timedelta(hours=2, minutes=5), "4793", None), "the snapshot of check 4793, 2 h 5 min later"),
+        (Look(REFUSED.captured_at, None, 12), "capture 12, 4.4 days later"),
+        (None, "nothing has since"),
+    ],
+)
+def test_what_cannot_be_told_is_told_with_the_next_look(look: Look | None, when: str) -> None:
+    gone: dict[str, Any] = CLEAR | {"cause": Cause.RIVAL_NOT_IN_EVIDENCE, "next_look": look}
+    line = f"Either it rolled back, or it had gone, or been changed, before anything looked again: {when}."
+    assert f"  No evidence shows the allocation that stood in the way. {line}\n" in told(**gone)
+    assert "looked again" not in told(next_look=look)
+
+
 def test_every_cause_has_a_headline() -> None:
     assert {changes.get("cause", Cause.AGREED) for changes, _ in HEADLINES.values()} == set(Cause)
 
@@ -394,8 +435,8 @@ def test_windows_without_end_and_of_odd_lengths(held: Allocation, overlap: Windo
 @pytest.mark.parametrize(
     ("source", "words"),
     {
-        "later evidence": "named by PostgreSQL; not in this check's own snapshot, seen so in other evidence",
-        "perhaps later": "not in this check's own snapshot; changed within a minute of it, by other evidence",
+        "later evidence": "named by PostgreSQL; not in this check's own snapshot, first seen so in other evidence",
+        "perhaps later": "not in this check's own snapshot; changed within a minute of it, and first seen so in other evidence",
         "other restaurant": "held by another restaurant, seen in other evidence",
         "named by PostgreSQL": "known only from PostgreSQL's error",
     }.items(),
@@ -412,9 +453,9 @@ def test_what_the_own_snapshot_has_of_a_rival_that_became_one_later() -> None:
     shadow = told(conflicts=(late,), state=(rival(shadow=True),))
     assert "checked Sat 15 Nov 2025 17:42:03.000000 (London)" in shadow
     assert "unchanged since 15 Nov 17:42:03.000119 (named by PostgreSQL; in this check's own snapshot only as the" in shadow
-    assert "only as the shadow of a hold, seen so in other evidence)." in shadow
-    assert "in this check's own snapshot otherwise, seen so" in told(conflicts=(late,), state=(rival(),))
-    assert "not in this check's own snapshot, seen so" in told(conflicts=(late,), state=())
+    assert "only as the shadow of a hold, first seen so in other evidence)." in shadow
+    assert "in this check's own snapshot otherwise, first seen so" in told(conflicts=(late,), state=(rival(),))
+    assert "not in this check's own snapshot, first seen so" in told(conflicts=(late,), state=())
 
 
 def test_what_became_of_the_row_is_told() -> None:

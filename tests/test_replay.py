@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from story import CAPTURED_AT, CHECKED_AT, DAY, V12, Asked, Held, planted, shifted, story, window
 
 from analysis import constraint, query, replay
-from analysis.model import Cause, Grade, NotFoundError, RuleError, Verdict
+from analysis.model import Cause, Grade, Look, NotFoundError, RuleError, Verdict
 
 # Story → the rivals under allocations_no_overlap.
 STORIES = {
@@ -314,6 +314,55 @@ class TestRivalsBeyondTheSnapshot:
         at = (CHECKED_AT + timedelta(seconds=2)).isoformat(" ")
         found = self.cause(allocations=[replace(LATER, updated_at=at).row()])
         assert found == (Cause.RIVAL_COMMITTED_MEANWHILE, [("a9", "later evidence")])
+
+    def first_seen(self, *others: Asked, detail: str = NAMED, **raw: Any) -> Look | None:
+        con = planted(checks=[replace(ALONE, conflict=OVERLAP | {"detail": detail}).row(), *(o.row() for o in others)], **raw)
+        [conflict] = replay.check(con, "c1").conflicts
+        return conflict.first_seen
+
+    @pytest.mark.parametrize("detail", [NAMED, ""])
+    def test_first_seen_in_the_snapshot_of_another_check(self, detail: str) -> None:
+        at = CHECKED_AT.isoformat(" ")
+        firm = replace(LATER, updated_at=at)
+        after = CHECKED_AT + timedelta(milliseconds=412)
+        other = Asked("c2", "[20,30)", (firm,), booking_id="D", checked_at=after)
+        third = replace(other, name="c3", checked_at=after + timedelta(seconds=1))
+        assert self.first_seen(third, other, detail=detail) == Look(after, "c2", None)
+        assert self.first_seen(other, detail=detail, allocations=[firm.row()]) == Look(after, "c2", None)
+        # The snapshot of another check may show it as a hold, or at another time, and its own one before it commits.
+        for held in (replace(firm, shadow=True), replace(firm, window="[8,9)")):
+            captured = Look(datetime.fromisoformat(CAPTURED_AT), None, 1)
+            assert self.first_seen(replace(other, held=(held,)), detail=detail, allocations=[firm.row()]) == captured
+        assert self.first_seen(replace(other, booking_id=LATER.booking_id), detail=detail) is None
+
+    def test_a_rival_of_the_own_snapshot_was_seen_there(self) -> None:
+        [conflict] = replay.check(planted(checks=[replace(REFUSED, conflict=OVERLAP).row()]), "c1").conflicts
+        assert conflict.first_seen is None
+
+    def test_who_looked_next(self) -> None:
+        """By then the rival had committed, if it ever did; and only a snapshot that covers the request looked at it."""
+        refused = replace(ALONE, conflict=OVERLAP | {"detail": ""})
+
+        def looked(*others: Asked, cause: Cause = Cause.RIVAL_NOT_IN_EVIDENCE, **raw: Any) -> Look | None:
+            check = replay.check(planted(checks=[refused.row(), *(other.row() for other in others)], **raw), "c1")
+            assert check.cause is cause
+            return check.next_look
+
+        at = CHECKED_AT + timedelta(minutes=2)
+        other = Asked("c2", "[20,30)", booking_id="D", checked_at=at)
+        captured = Look(datetime.fromisoformat(CAPTURED_AT), None, 1)
+        assert looked(other, replace(other, name="c3", checked_at=at + timedelta(minutes=1))) == Look(at, "c2", None)
+        assert looked() == captured
+        for blind in (
+            replace(other, checked_at=CHECKED_AT + timedelta(seconds=59)),
+            replace(other, restaurant_id="S"),
+            replace(other, scope="[0,7)"),
+            replace(other, more={"allocations": 7}),
+            replace(other, more={"allocations": [{"id": "a1"}]}),
+        ):
+            assert looked(blind) == captured
+        assert looked(captures=[CHECKED_AT.isoformat(" ")]) is None
+        assert looked(other, cause=Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE, allocations=[LATER.row()]) is None
 
     def test_seen_only_in_the_archive(self) -> None:
         found = self.cause(allocations_archive=[LATER.row()])

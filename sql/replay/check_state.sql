@@ -13,11 +13,13 @@ select
     a.shadow,
     a.is_maintenance,
     a.updated_at,
-    if(a.item_no is null, 'reconstructed', 'snapshot') as source
+    -- The words of rivals, which are some of these.
+    case when a.item_no is not null then 'snapshot' when a.presence = 'certain' then 'reconstructed' else 'perhaps gone' end
+        as source
 from (
     select * from snapshot_allocations
     union all by name
-    select * exclude (presence, until, source) from reconstructed
+    select * exclude (until, source) from reconstructed
 ) as a
 left join tables as t
     on t.table_id = a.resource_id
