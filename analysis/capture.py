@@ -1,7 +1,7 @@
 """Source → raw: one consistent pull into the store, which it changes wholly or not at all, with a manifest."""
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import psycopg
 
 from analysis import manifest, query, source, transport
 from analysis.model import ConflictError, LockedError, StoreError
-from analysis.stores import COLUMNS, connect, lay_out, show_texts, table
+from analysis.stores import COLUMNS, lay_out, open_to_write, show_texts, table
 
 _MEMORY = "500MB"  # of DuckDB's, while rows are taken in, compared and hashed; the drivers' buffers come on top
 _ATTEMPTS = 3  # to read from a standby that ends the read
@@ -93,14 +93,14 @@ def _opened(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             store.unlink(missing_ok=True)
             store.with_name(f"{store.name}.wal").unlink(missing_ok=True)
 
-    try:
-        opened = connect(store, write=True)
-    except LockedError:
-        raise  # the file is another capture's by now
-    except StoreError:
-        remove()
-        raise
-    with closing(opened) as con:
+    with ExitStack() as stack:
+        try:
+            con = stack.enter_context(open_to_write(store))
+        except LockedError:
+            raise  # the file is another capture's by now
+        except StoreError:
+            remove()
+            raise
         try:
             yield con
         except BaseException:

@@ -1,7 +1,8 @@
 """Where evidence is kept: a DuckDB file that captures write, or a folder of Parquet files; opened, laid out, written out."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -63,26 +64,51 @@ set temp_directory = '{0}.tmp'
 """
 
 
-def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
-    """Open a store: a DuckDB file read-only, or for the one writer; or a folder of Parquet files, into memory.
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {"autoinstall_known_extensions": "false"}
+
+_writing: dict[Path, object] = {}  # by this process
+
+
+@contextmanager
+def open_to_write(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a store file for its one writer, or make it; close it in the end.
+
+    Raises StoreError when it is no store, and LockedError when anyone has it open.
+    """
+    if store.is_dir():
+        raise StoreError(f"{store} is a folder: a capture is written to a file, like {store}/evidence.duckdb")
+    place, mine = store.resolve(), object()
+    if _writing.setdefault(place, mine) is not mine:
+        raise _written_here(store)
+    try:
+        with closing(duckdb.connect(config=_CONFIG)) as con:
+            try:
+                con.execute(_WRITTEN.format(_escaped(store)))
+            except duckdb.Error as error:
+                raise _why_not_open(store, error) from None
+            con.execute("set TimeZone = 'UTC'")
+            yield con
+    finally:
+        del _writing[place]
+
+
+def connect(store: Path) -> duckdb.DuckDBPyConnection:
+    """Open a store to read: a DuckDB file, or a folder of Parquet files, into memory.
 
     Instants are shown in UTC; columns that the kit added after the store was written are null. Raises StoreError when there
     is no such store, it is no store, or a writer has it.
     """
-    if not write and not store.exists():
+    if not store.exists():
         raise StoreError(f"no store at {store}: make one with forensics capture DSN --store {store}")
-    if write and store.is_dir():
-        raise StoreError(f"{store} is a folder: a capture is written to a file, like {store}/evidence.duckdb")
     if store.is_dir():
-        con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+        con = duckdb.connect(config=_CONFIG)
         _load_folder(con, store)
     else:
+        # Refused by DuckDB, a second handle of this process would take the writer's lock with it when it is closed.
+        if store.resolve() in _writing:
+            raise _written_here(store)
         try:
-            if write:
-                con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
-                con.execute(_WRITTEN.format(_escaped(store)))
-            else:
-                con = duckdb.connect(str(store), read_only=True, config={"autoinstall_known_extensions": "false"})
+            con = duckdb.connect(str(store), read_only=True, config=_CONFIG)
         except duckdb.Error as error:
             raise _why_not_open(store, error) from None
     con.execute("set TimeZone = 'UTC'")
@@ -91,13 +117,12 @@ def connect(store: Path, *, write: bool = False) -> duckdb.DuckDBPyConnection:
     if {"captures", "capture_relations"} <= held:
         needed += _recorded(con)
     lacking = [name for name in ("captures", *needed) if name not in held]
-    if not write and lacking:
+    if lacking:
         con.close()
         raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
-    if not write:
-        [(database,)] = con.execute("select current_database()").fetchall()
-        for name in _LATER:
-            _show(con, name, "temporary view", database if name in held else None)
+    [(database,)] = con.execute("select current_database()").fetchall()
+    for name in _LATER:
+        _show(con, name, "temporary view", database if name in held else None)
     return con
 
 
@@ -131,7 +156,9 @@ def table(relation: str) -> str:
 
 def connect_raw(store: Path) -> duckdb.DuckDBPyConnection:
     """Open what was captured into a store file, and nothing that was derived from it, for derivation in memory."""
-    con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+    if store.resolve() in _writing:
+        raise _written_here(store)
+    con = duckdb.connect(config=_CONFIG)
     con.execute(f"attach '{_escaped(store)}' as kept (read_only)")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()}
     for name in (*(f"raw_{relation}" for relation in RELATIONS), *MANIFEST):
@@ -187,6 +214,10 @@ def _load_folder(con: duckdb.DuckDBPyConnection, folder: Path) -> None:
             raise StoreError(f"{file} cannot be read as Parquet: {' '.join(str(error).split())}") from None
 
 
+def _written_here(store: Path) -> LockedError:
+    return LockedError(f"{store} is open in this process, which writes to it: wait for it to end, and try again")
+
+
 def _why_not_open(store: Path, error: duckdb.Error) -> StoreError:
     said = str(error)
     if "Could not set lock" in said:
@@ -197,6 +228,8 @@ def _why_not_open(store: Path, error: duckdb.Error) -> StoreError:
             close = "close it there (a notebook: shut its kernel down), and try again"
             return LockedError(f"{store} is open for reading in {process}: {close}")
         return LockedError(f"{store} is open in {process}, which writes to it: wait for it to end, and try again")
+    if "Unique file handle conflict" in said:
+        return LockedError(f"{store} is open for reading in this process: close it, and try again")
     if "not a valid DuckDB" in said:
         return StoreError(f"{store} is not a DuckDB file: give the store that forensics capture wrote")
     return StoreError(f"cannot open the store {store}: {' '.join(said.split())}")

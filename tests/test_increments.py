@@ -1,6 +1,5 @@
 """What a capture after the first reads: all that was written since, whoever wrote it and whenever it was committed."""
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +237,7 @@ def test_rows_that_say_something_else_though_nobody_wrote_them(captured: str, st
 
 def test_the_same_rows_on_another_server_are_read_whole_and_are_no_new_versions(captured: str, store: Path) -> None:
     for name in ("timeline", "started_at", "system_identifier", "database_oid"):
-        with closing(stores.connect(store, write=True)) as con:
+        with stores.open_to_write(store) as con:
             con.execute(f"update captures set {name} = 'another' where capture_id = (select max(capture_id) from captures)")
         manifest = capture.pull(lab.reader_dsn(captured), store, analysis.derive)
         relations = manifest["relations"]

@@ -13,8 +13,8 @@ from test_capture import SOURCE_TABLES, TRAP, WINDOWS, fill, raw, run
 from test_custody import NEW, differences, verify
 
 import analysis
-from analysis import capture, lab, manifest, source, stores, transport
-from analysis.model import SourceError, StoreError
+from analysis import capture, custody, lab, manifest, source, stores, transport
+from analysis.model import LockedError, SourceError, StoreError
 
 MANY = """
 insert into restaurants
@@ -76,7 +76,7 @@ def test_a_store_is_written_in_small_row_groups_and_spills_beside_itself(system:
     capture.pull(lab.reader_dsn(system), store, analysis.derive)
     groups = raw(store, "select count(distinct row_group_id) from pragma_storage_info('raw_restaurants')")
     assert groups == [(2,)]
-    with closing(stores.connect(store, write=True)) as con:
+    with stores.open_to_write(store) as con:
         assert con.execute("select current_setting('temp_directory')").fetchall() == [(f"{store}.tmp",)]
 
 
@@ -160,3 +160,38 @@ def test_no_writer_waits_for_a_capture(system: str, monkeypatch: pytest.MonkeyPa
             writer.execute("update booking_confirmation_results set confirmed = not confirmed")
             writer.execute("delete from allocations")
             writer.rollback()
+
+
+def test_a_store_is_nobodys_while_this_process_writes_to_it(system: str, store: Path) -> None:
+    """Nobody opens the file: a handle that DuckDB refuses would drop the writer's lock when it is closed."""
+    capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    other = f"import duckdb; duckdb.connect({str(store)!r}, read_only=True)"
+    with stores.open_to_write(store):
+        for opened in (analysis.open_store, stores.connect, stores.connect_raw):
+            with pytest.raises(LockedError, match="is open in this process, which writes to it: wait for it to end"):
+                opened(store)
+        with pytest.raises(LockedError, match="is open in this process, which writes to it"):
+            capture.pull(lab.reader_dsn(system), store, analysis.derive)
+        done = subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False)
+        assert "Could not set lock" in done.stderr
+    with (
+        closing(analysis.open_store(store)),
+        pytest.raises(LockedError, match="is open for reading in this process: close it, and try again"),
+    ):
+        capture.pull(lab.reader_dsn(system), store, analysis.derive)
+    assert verify(store) == set()
+
+
+def test_two_captures_into_one_new_file_leave_the_first_alone(system: str, tmp_path: Path) -> None:
+    store = tmp_path / "it's new.duckdb"
+
+    def second(con: duckdb.DuckDBPyConnection) -> None:
+        with pytest.raises(LockedError):
+            capture.pull(lab.reader_dsn(system), store, analysis.derive)
+        limit = con.execute("select current_setting('memory_limit')").fetchall()[0][0]
+        assert limit != capture._MEMORY, "what is derived has the machine's memory"
+        analysis.derive(con)
+
+    capture.pull(lab.reader_dsn(system), store, second)
+    assert verify(store) == set()
+    assert custody.derived(store, analysis.derive) == []

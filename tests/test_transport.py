@@ -126,7 +126,7 @@ def test_ids_arrive_as_the_server_prints_them_and_lie_as_they_are(system: str, s
     with (
         source.snapshot(dsn) as connection,
         closing(transport.Reader(connection, dsn)) as reader,
-        closing(stores.connect(store, write=True)) as con,
+        stores.open_to_write(store) as con,
     ):
         stores.lay_out(con, {"allocations": reader.columns("allocations")})
         reader.read(con, stores.table("allocations"), "allocations", len(ids), 1)

@@ -65,7 +65,7 @@ def land(dsn: str, store: str, relation: str, rows: str) -> None:
     with (
         source.snapshot(dsn) as connection,
         closing(transport.Reader(connection, dsn)) as reader,
-        closing(stores.connect(Path(store), write=True)) as con,
+        stores.open_to_write(Path(store)) as con,
     ):
         con.execute("set preserve_insertion_order = false; begin")
         stores.lay_out(con, {relation: reader.columns(relation)})

@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -24,15 +26,16 @@ DATA = Path(__file__).parents[2] / "build" / "bench"
 CHECKS = int(sys.argv[1]) if sys.argv[1:2] and sys.argv[1].isdecimal() else 1_000_000
 
 
-def connect(store: Path) -> duckdb.DuckDBPyConnection:
-    con = stores.connect(store, write=True)
-    con.execute("set memory_limit = '3GB'")
-    return con
+@contextmanager
+def opened(store: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with stores.open_to_write(store) as con:
+        con.execute("set memory_limit = '3GB'")
+        yield con
 
 
 def valid(store: Path) -> None:
     """Print how long DuckDB takes to validate the JSON, and its megabytes."""
-    with connect(store) as con:
+    with opened(store) as con:
         started = perf_counter()
         [(size,)] = con.execute("select sum(strlen(snapshot_data)) from raw_checks where json_valid(snapshot_data)").fetchall()
         print(perf_counter() - started, size / 1e6)
@@ -49,7 +52,7 @@ def derive(store: Path) -> None:
         seconds[name] = perf_counter() - started
 
     query.materialise = timed
-    with connect(store) as con:
+    with opened(store) as con:
         analysis.derive(con)
     for name, taken in seconds.items():
         print(name, taken)

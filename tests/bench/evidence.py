@@ -4,7 +4,6 @@
 each lists the day's 20 allocations: consecutive snapshots repeat what has not changed, as real ones do.
 """
 
-from contextlib import closing
 from pathlib import Path
 
 from analysis import constraint, manifest, stores
@@ -95,7 +94,7 @@ def make(store: Path, *, checks: int, allocations: int) -> None:
         "rows": ROWS,
         "checks_a_day": CHECKS_A_DAY,
     }
-    with closing(stores.connect(store, write=True)) as con:
+    with stores.open_to_write(store) as con:
         for statement in _SCRIPT.split(";\n"):
             con.execute(statement, {name: value for name, value in used.items() if f"${name}" in statement}).fetchall()
         rule = {"rule": constraint.RULES["v12"].name, "definition": constraint.RULES["v12"].definition}
