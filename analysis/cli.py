@@ -191,7 +191,9 @@ def _replay(args: argparse.Namespace) -> None:
             changed = query.frame(con, "replay/changed") if rule else None
         pairs = replay.pairs(con, rule).filter(pl.col("refused") != pl.col("refused_in_force")) if rule else None
         [extent] = query.rows(con, "replay/extent")
-        in_force = con.execute("select distinct rule from verdicts where rule is not null order by rule").fetchall()
+        in_force = con.execute(
+            "select distinct unnest(string_split(rule, ', ')) as rule from verdicts order by rule"
+        ).fetchall()
     if args.json:
         _print_json(
             {

@@ -178,7 +178,8 @@ def _said(check: Check) -> tuple[str | None, str | None]:
     """Return PostgreSQL's message and detail for this check."""
     recorded = check.recorded["message"], check.recorded["detail"]
     rule = check.rule
-    conflicts = [c for c in check.conflicts if c.rival.source in _COUNTED]
+    # Another session may have printed the same key in another zone or style.
+    conflicts = sorted((c for c in check.conflicts if c.rival.source in _COUNTED), key=lambda c: not c.is_named)
     if not conflicts or rule is None:
         return recorded
     message = f'conflicting key value violates exclusion constraint "{rule.name}"'

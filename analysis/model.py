@@ -249,7 +249,8 @@ class Look:
 class Conflict:
     """What was requested, one rival, and the part of time they share; ``overlap_s`` is null where that part has no end.
 
-    ``first_seen`` is set for a rival that the check's own snapshot does not show as one: the look that did.
+    ``first_seen`` is set for a rival that the check's own snapshot does not show as one: the look that did. ``is_named`` says
+    that PostgreSQL named its key in the recorded error.
     """
 
     requested: Allocation
@@ -257,6 +258,7 @@ class Conflict:
     overlap: Window
     overlap_s: float | None
     first_seen: Look | None = None
+    is_named: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ def state(con: duckdb.DuckDBPyConnection, restaurant_id: str, at: datetime) -> d
     NotFoundError for a restaurant without evidence.
     """
     known = con.execute(
-        "select 1 from restaurants where restaurant_id = $id union select 1 from checks where restaurant_id = $id",
+        "select 1 from restaurants where restaurant_id = $id union select 1 from checks where restaurant_id = $id "
+        "union select 1 from allocation_versions where restaurant_id = $id",
         {"id": restaurant_id},
     ).fetchall()
     if not known:

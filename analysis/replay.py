@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +45,12 @@ _RULE_SCHEMA: dict[str, Any] = {
 def run(con: duckdb.DuckDBPyConnection) -> None:
     """Write ``rules``, ``rivals`` and ``verdicts`` of the store, each check under the rule in force when it ran."""
     _write_rules(con, _in_force(con), "table")
+    _name_rules(con)
     # Only while another rule is replayed is there anything to compare with.
     con.execute("create temporary table stored_verdicts (check_id varchar, replayed_verdict varchar, unknown_because varchar)")
     for name in ("rivals", "verdicts"):
         query.materialise(con, f"replay/{name}")
-    con.execute("drop table temp.stored_verdicts")
+    con.execute("drop table temp.stored_verdicts; drop table temp.rule_names")
 
 
 def named(name: str) -> Rule:
@@ -76,13 +77,14 @@ def under(con: duckdb.DuckDBPyConnection, rule: Rule) -> Iterator[None]:
     """
     always = replace(rule, valid_from=None, valid_to=None)
     con.execute("create or replace temporary table stored_verdicts as from verdicts")
+    _name_rules(con)
     _write_rules(con, [_row(always)], "temporary table")
     try:
         for name in ("rivals", "verdicts"):
             query.materialise(con, f"replay/{name}", "temporary table")
         yield
     finally:
-        for name in ("rules", "rivals", "verdicts", "stored_verdicts"):
+        for name in ("rules", "rule_names", "rivals", "verdicts", "stored_verdicts"):
             con.execute(f"drop table if exists temp.{name}")
 
 
@@ -258,7 +260,7 @@ def _conflict(check_row: dict[str, Any], row: dict[str, Any], seen: dict[tuple[s
         since=row["updated_at"],
     )
     first_seen = seen.get((row["allocation_id"], row["window"]))
-    return Conflict(requested, rival, Window.of(row, "overlap"), row["overlap_s"], first_seen)
+    return Conflict(requested, rival, Window.of(row, "overlap"), row["overlap_s"], first_seen, row["is_named"])
 
 
 def _held(row: dict[str, Any]) -> Allocation:
@@ -301,17 +303,24 @@ def _alternative(row: dict[str, Any]) -> Alternative:
 def _in_force(con: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
     """List the rules with the time each was in force: documented until the migration, after it as captured.
 
-    A captured rule counts from the capture that first shows it, or from the documented migration when it is the
-    documented one, until the capture that misses it.
+    A captured rule counts from the capture that first shows it, from the first check before it that was refused by that
+    name, or from the documented migration when it is the documented one; until the capture that misses it. A documented one
+    that no capture shows counts until the last check that was refused by its name.
     """
-    before = [_row(rule) for rule in constraint.RULES.values() if rule.valid_to == constraint.MIGRATED_AT]
-    return before + [_captured(row) for row in query.rows(con, "replay/captured_rules")]
+    known = [_row(rule) for rule in constraint.RULES.values() if rule.valid_to == constraint.MIGRATED_AT]
+    captured = [_captured(row) for row in query.rows(con, "replay/captured_rules")]
+    for rule in constraint.RULES.values():
+        if rule.valid_from is not None and rule.name not in {row["rule"] for row in captured}:
+            [last] = query.rows(con, "replay/last_named", rule=rule.name)
+            if last["named_at"] is not None and last["named_at"] >= rule.valid_from:
+                known.append(_row(replace(rule, valid_to=last["named_at"] + timedelta(microseconds=1))))
+    return known + captured
 
 
 def _captured(row: dict[str, Any]) -> dict[str, Any]:
     name, definition = row["rule"], row["definition"]
     documented = next((rule for rule in constraint.RULES.values() if (rule.name, rule.definition) == (name, definition)), None)
-    since: datetime = row["first_captured_at"]
+    since: datetime = max(row["first_named_at"] or row["first_captured_at"], constraint.MIGRATED_AT)
     if documented is not None and documented.valid_from is not None:
         since = documented.valid_from
     version = documented.version if documented else "captured"
@@ -341,6 +350,14 @@ def _row(rule: Rule) -> dict[str, Any]:
         "valid_to": rule.valid_to,
         "replayable": True,
     }
+
+
+def _name_rules(con: duckdb.DuckDBPyConnection) -> None:
+    """Write what a recorded refusal may call an overlap rule: whatever captures read or is documented."""
+    con.execute(
+        "create or replace temporary table rule_names as select unnest($names) as rule union select key from raw_rules",
+        {"names": [rule.name for rule in constraint.RULES.values()]},
+    )
 
 
 def _write_rules(con: duckdb.DuckDBPyConnection, rules: list[dict[str, Any]], kind: query.Kind) -> None:

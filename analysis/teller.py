@@ -6,6 +6,7 @@ from string import ascii_uppercase
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from analysis.constraint import MIGRATED_AT
 from analysis.model import Allocation, Cause, Check, Conflict, Grade, Look, NearMiss, Rule, Verdict, Window
 
 # Request is C, as in the story; rivals take the other letters.
@@ -185,7 +186,8 @@ class Teller:
 
     def _rule(self, rule: Rule) -> str:
         if rule.valid_from:
-            return f"{rule.version}, in force since {rule.valid_from:%d %b %Y %H:%M} UTC"
+            since = "in force since" if rule.valid_from == MIGRATED_AT else "seen in force since"
+            return f"{rule.version}, {since} {rule.valid_from:%d %b %Y %H:%M} UTC"
         until = f"in force until {rule.valid_to:%d %b %Y %H:%M} UTC" if rule.valid_to else "replayed as if in force"
         return f"{rule.version}, {until}"
 

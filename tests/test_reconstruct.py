@@ -26,6 +26,39 @@ def held(con: duckdb.DuckDBPyConnection, at: datetime, restaurant: str = "R") ->
     return [(row["allocation_id"], row["presence"]) for row in allocations]
 
 
+class TestSeenAgain:
+    """A capture that finds a row as it was adds no version, and has seen it all the same."""
+
+    LOOKED = ({"capture_id": 2, "relation": "allocations", "rows_read": "1"},)
+    AGAIN = datetime.fromisoformat(TWO_CAPTURES[1])
+
+    def last_seen(self, **more: Any) -> list[datetime]:
+        con = planted(restaurants=[R], captures=TWO_CAPTURES, **{"allocations": [A1.row()], **more})
+        seen: list[datetime] = con.table("allocation_versions").order("updated_at").pl()["last_seen_at"].to_list()
+        return seen
+
+    def test_by_the_last_capture_that_looked(self) -> None:
+        assert self.last_seen(read=self.LOOKED) == [self.AGAIN]
+        assert self.last_seen() == [CAPTURED]
+        assert self.last_seen(read=[{**self.LOOKED[0], "rows_read": None}]) == [CAPTURED]
+
+    def test_until_it_was_changed_or_gone(self) -> None:
+        changed = A1.row(capture_id=2, updated_at="2025-12-03 00:00:00+00")
+        assert self.last_seen(read=self.LOOKED, allocations=[A1.row(), changed]) == [CAPTURED, self.AGAIN]
+        gone = {"capture_id": 2, "relation": "allocations", "key": "a1"}
+        assert self.last_seen(read=self.LOOKED, vanished=[gone]) == [CAPTURED]
+
+    def test_an_archived_row_was_seen_when_it_was_moved(self) -> None:
+        moved = A1.row(archived_at="2025-11-30 00:00:00+00")
+        assert self.last_seen(read=self.LOOKED, allocations=[], allocations_archive=[moved]) == [
+            datetime(2025, 11, 30, tzinfo=UTC)
+        ]
+
+
+def test_a_restaurant_is_known_by_its_allocations() -> None:
+    assert held(planted(allocations=[A1.row()]), CHANGED) == [("a1", "certain")]
+
+
 class TestOneVersion:
     """Allocation a1, changed on the 19th and seen by a capture on the 1st."""
 

@@ -17,6 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from story import CAPTURED_AT, CHECKED_AT, DAY, V12, Asked, Held, planted, shifted, story, window
 
+import analysis
 from analysis import constraint, query, replay
 from analysis.model import Cause, Grade, Look, NotFoundError, RuleError, Verdict
 
@@ -364,6 +365,24 @@ class TestRivalsBeyondTheSnapshot:
         assert looked(captures=[CHECKED_AT.isoformat(" ")]) is None
         assert looked(other, cause=Cause.RIVAL_PERHAPS_COMMITTED_MEANWHILE, allocations=[LATER.row()]) is None
 
+    @pytest.mark.parametrize(("more", "found"), [({"scope": None}, Verdict.CONFLICT), ({"allocations": 7}, Verdict.UNKNOWN)])
+    def test_what_stood_before_and_after_stood_then_where_no_snapshot_claims_to_show_all(
+        self, more: dict[str, Any], found: Verdict
+    ) -> None:
+        old = replace(LATER, updated_at="2025-11-19 12:00:00+00").row()
+        check = replay.check(planted(checks=[replace(ALONE, conflict=OVERLAP, more=more).row()], allocations=[old]), "c1")
+        assert check.replayed_verdict is found
+        assert [(c.rival.allocation_id, c.rival.source) for c in check.conflicts] == [("a9", "reconstructed")]
+        assert "rightly so" in str(analysis.Explanation(check)) or found is Verdict.UNKNOWN
+
+    def test_of_several_rivals_the_named_one_is_quoted_whatever_the_form_of_its_window(self) -> None:
+        moscow = '["2025-11-20 21:00:00+03","2025-11-20 21:10:00+03")'
+        named = DETAIL.format('["2025-11-20 21:05:00+03","2025-11-20 21:08:00+03")', moscow)
+        check = replace(story("a1 [-9,6) firm · a2 [0,10) firm · c1 [5,8) refused"), conflict=OVERLAP | {"detail": named})
+        told = analysis.explain_check(planted(checks=[check.row()]), "c1")
+        assert len(told.data["rivals"]) == 2
+        assert told.data["detail"] == DETAIL.format(window("[5,8)"), window("[0,10)"))
+
     def test_seen_only_in_the_archive(self) -> None:
         found = self.cause(allocations_archive=[LATER.row()])
         assert found == (Cause.RIVAL_COMMITTED_MEANWHILE, [("a9", "later evidence")])
@@ -488,6 +507,72 @@ class TestRuleInForce:
             late = replace(story(text), checked_at=datetime.fromisoformat(CAPTURED_AT))
             assert self.verdict(late, rule)[0] == verdict
 
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_a_captured_rule_counts_from_the_first_check_that_it_refused(self, wrapped: bool) -> None:
+        rule = {"key": "own", "definition": V12["definition"]}
+        named = refusal("P0001", None, "own") if wrapped else refusal("23P01", "own")
+        at = [CHECKED_AT + timedelta(hours=n) for n in range(3)]
+        texts = ("c0 [5,8) on:U", "a1 [0,10) firm · c1 [5,8) refused", "a1 [0,10) firm · c2 [5,8) on:U")
+        asked = [replace(story(text), checked_at=when) for text, when in zip(texts, at, strict=True)]
+        asked[1] = replace(asked[1], conflict=named)
+        verdicts = "select check_id, replayed_verdict, cause, rule from verdicts order by check_id"
+        found = planted(checks=[each.row() for each in asked], rules=[rule]).execute(verdicts).fetchall()
+        assert found == [
+            ("c0", "unknown", "rule_unknown", None),
+            ("c1", "conflict", "agreed", "own"),
+            ("c2", "clear", "agreed", "own"),
+        ]
+        # What was in force when a capture did not show it, or when it read otherwise, the name does not tell.
+        captures = [at[1].isoformat(" "), CAPTURED_AT]
+        later = [{**rule, "capture_id": 2}]
+        asked[2] = replace(asked[1], name="c2", checked_at=at[2])
+        found = planted(checks=[each.row() for each in asked], rules=later, captures=captures).execute(verdicts).fetchall()
+        assert [cause for _, _, cause, _ in found] == ["rule_unknown", "rule_unknown", "agreed"]
+        both: list[dict[str, Any]] = [{"key": "own", "definition": constraint.RULES["v11"].definition}, *later]
+        con = planted(checks=[each.row() for each in asked], rules=both, captures=captures)
+        assert {rule for *_, rule in con.execute(verdicts).fetchall()} == {None, "own"}
+        since = con.execute("select valid_from::varchar from rules where rule = 'own' order by valid_from").fetchall()
+        assert since == [(f"{at[1]:%Y-%m-%d %H:%M:%S}+00",), ("2025-12-01 00:00:00+00",)]
+
+    def test_a_documented_rule_that_no_capture_shows_counts_to_the_last_check_that_it_refused(self) -> None:
+        rollback = {"key": constraint.RULES["rollback"].name, "definition": constraint.RULES["rollback"].definition}
+        refused = replace(REFUSED, conflict=OVERLAP).row()
+        later = replace(story("c2 [5,8)"), checked_at=CHECKED_AT + timedelta(microseconds=1)).row()
+        con = planted(checks=[refused, later], rules=[rollback])
+        assert con.execute("select check_id, cause, rule_version from verdicts order by check_id").fetchall() == [
+            ("c1", "agreed", "v12"),
+            ("c2", "rule_unknown", None),
+        ]
+
+    def test_a_rule_that_was_dropped_is_still_called_an_overlap_rule(self) -> None:
+        check = replace(ALONE, checked_at=self.BEFORE, conflict=refusal("23P01", constraint.RULES["strict"].name))
+        con = planted(checks=[check.row()])
+        with replay.under(con, constraint.RULES["v12"]):
+            assert replay.check(con, "c1").cause is Cause.DECIDED_UNDER_ANOTHER_RULE
+
+    def test_of_two_rules_the_one_that_the_error_names_is_told_and_no_rival_twice(self) -> None:
+        """A hold that only the strict one looks at, and another restaurant's row, named in the error by the key alone."""
+        at: dict[str, Any] = {"checked_at": self.BEFORE}
+        key = '(resource_type, resource_id, "window")'
+        detail = f"Key {key}=(table, T, {window('[5,8)')}) conflicts with existing key {key}=(table, T, {window('[0,10)')})."
+        strict = constraint.RULES["strict"].name
+        conflict = refusal("23P01", strict, f'conflicting key value violates exclusion constraint "{strict}"', detail)
+        hold = replace(story("a1 [0,10) shadow · c1 [5,8) refused"), conflict=conflict, **at)
+        other = Held("a2", "[0,10)", restaurant_id="S", booking_id="D", updated_at="2025-11-12 12:00:00+00")
+        alone = replace(ALONE, conflict=conflict, **at)
+        for check, rows, rival in ((hold, [], "a1"), (alone, [other.row()], "a2")):
+            told = replay.check(planted(checks=[check.row()], allocations=rows), "c1")
+            assert [conflict.rival.allocation_id for conflict in told.conflicts] == [rival]
+            assert (told.rule and told.rule.version, told.cause) == ("strict", Cause.AGREED)
+
+    def test_what_another_rule_named_is_no_rival_under_this_one(self) -> None:
+        key = '(resource_id, "window")'
+        detail = f"Key {key}=(T, {window('[5,8)')}) conflicts with existing key {key}=(T, {window('[0,10)')})."
+        check = replace(ALONE, conflict=refusal("23P01", "gone", "gone", detail))
+        rival = replace(LATER, restaurant_id="S").row()
+        told = replay.check(planted(checks=[check.row()], allocations=[rival]), "c1")
+        assert (told.cause, told.conflicts) == (Cause.OTHER_REFUSAL, ())
+
     def test_a_captured_rule_counts_from_its_first_capture_to_the_one_that_misses_it(self) -> None:
         captures = ["2025-12-01 00:00:00+00", "2025-12-02 00:00:00+00"]
         rollback = {
@@ -598,8 +683,32 @@ def test_a_writer_who_names_no_restaurant_still_names_its_table() -> None:
     table = {"key": "T", "restaurant_id": "R", "table_number": "1", "capacity": "4", "active": "true"}
     known = replay.check(planted(checks=[asked.row()], tables=[table]), "c1")
     assert (known.restaurant_id, known.replayed_verdict, known.cause) == ("R", Verdict.CONFLICT, Cause.AGREED)
-    unknown = replay.check(planted(checks=[asked.row()]), "c1")
+    both = replace(asked, held=(), conflict=conflict | {"detail": None})
+    unknown = replay.check(planted(checks=[both.row()]), "c1")
     assert (unknown.replayed_verdict, unknown.cause) == (Verdict.UNKNOWN, Cause.EVIDENCE_MISSING)
+
+
+@pytest.mark.parametrize(
+    ("own", "listed", "named", "restaurant"),
+    [
+        ((), ("R",), False, "R"),
+        ((), ("R", "S"), False, "I"),
+        (("S",), ("R",), False, "S"),
+        (("S", "R"), ("R",), False, "R"),
+        (("S",), ("S",), True, "R"),
+    ],
+)
+def test_whose_check_it_is_where_the_writer_does_not_say(
+    own: tuple[str, ...], listed: tuple[str, ...], named: bool, restaurant: str
+) -> None:
+    """What PostgreSQL compared, then the booking's own rows, then what the snapshot lists, then whose table it is."""
+    place = {"resource_type": "table", "resource_id": "T", "window": window("[5,8)")}
+    conflict = OVERLAP | {"attempted": [place], "detail": NAMED if named else None}
+    held = tuple(Held(f"a{n}", "[20,30)", restaurant_id=of, booking_id="D") for n, of in enumerate(listed))
+    asked = replace(REFUSED, held=held, conflict=conflict, more={"request": None, "scope": None})
+    rows = [Held(f"o{n}", "[40,50)", restaurant_id=of, booking_id="B").row() for n, of in enumerate(own)]
+    table = {"key": "T", "restaurant_id": "I", "table_number": "1", "capacity": "4", "active": "true"}
+    assert replay.check(planted(checks=[asked.row()], allocations=rows, tables=[table]), "c1").restaurant_id == restaurant
 
 
 def test_a_scope_of_another_restaurant_says_nothing() -> None:

@@ -1,8 +1,47 @@
 -- Every check with what was recorded about it, typed.
 -- Grain: check.
 -- Parameters: none.
-with asked as (
-    -- A writer who names no restaurant still names its table.
+with silent as (
+    -- Writers who say no request, and so no restaurant; one who says a request of no restaurant means what it says.
+    select
+        s.check_no,
+        s.check_id,
+        s.booking_id
+    from snapshots as s
+    left join named_rivals as n using (check_id)
+    where coalesce(s.restaurant_id, n.restaurant_id) is null
+    and s.table_ids is null
+),
+
+-- The booking's own rows are of its restaurant.
+own as (
+    select
+        s.check_id,
+        any_value(a.restaurant_id) as restaurant_id
+    from silent as s
+    inner join (
+        select booking_id, restaurant_id from raw_allocations
+        union all
+        select booking_id, restaurant_id from raw_allocations_archive
+    ) as a
+        on a.booking_id = s.booking_id
+    group by s.check_id
+    having count(distinct a.restaurant_id) = 1
+),
+
+-- So is what the snapshot lists, where all of it is of one.
+listed as (
+    select
+        s.check_id,
+        any_value(a.restaurant_id) as restaurant_id
+    from silent as s
+    inner join snapshot_allocations as a using (check_id)
+    group by s.check_id
+    having count(distinct a.restaurant_id) = 1
+),
+
+-- And a table has its own, or it is lent to another.
+asked as (
     select
         q.check_id,
         any_value(t.restaurant_id) as restaurant_id
@@ -16,8 +55,16 @@ with asked as (
 placed as (
     select
         s.* exclude (restaurant_id),
-        coalesce(s.restaurant_id, asked.restaurant_id) as restaurant_id
+        coalesce(
+            s.restaurant_id,
+            -- The key that PostgreSQL compared.
+            n.restaurant_id,
+            own.restaurant_id, listed.restaurant_id, asked.restaurant_id
+        ) as restaurant_id
     from snapshots as s
+    left join named_rivals as n using (check_id)
+    left join own using (check_id)
+    left join listed using (check_id)
     left join asked using (check_id)
 )
 

@@ -1,7 +1,39 @@
 -- Every state in which any evidence has seen an allocation, with when it was first and last seen so.
 -- Grain: allocation × content.
 -- Parameters: none.
-with listed as (
+with ended as (
+    -- The capture that no longer found a version: which found another, or none. Most versions stand.
+    select
+        a.key,
+        a.capture_id,
+        least(min(o.capture_id), min(v.capture_id)) as ended_in
+    from raw_allocations as a
+    left join raw_allocations as o
+        on o.key = a.key
+        and o.capture_id > a.capture_id
+    left join vanished as v
+        on v.relation = 'allocations'
+        and v.key = a.key
+        and v.capture_id > a.capture_id
+    where a.key in (
+        select key from raw_allocations where capture_id > (select min(capture_id) from raw_allocations)
+        union all
+        select key from vanished where relation = 'allocations'
+    )
+    group by a.key, a.capture_id
+),
+
+looked as (
+    select
+        k.capture_id,
+        k.captured_at
+    from captures as k
+    where k.capture_id in (
+        select capture_id from capture_relations where relation = 'allocations' and rows_read is not null
+    )
+),
+
+listed as (
     select
         l.entry_no,
         min(c.checked_at) as first_seen_at,
@@ -33,7 +65,15 @@ seen as not materialized (
         try_cast(a.updated_at as timestamptz) as updated_at,
         -- An archived row stood so until it was moved there, whenever the archive was read.
         coalesce(try_cast(a.archived_at as timestamptz), k.captured_at) as first_seen_at,
-        first_seen_at as last_seen_at,
+        -- A capture that finds a row as it was adds no version, and has seen it all the same.
+        if(a.source = 'archive', first_seen_at, greatest(
+            k.captured_at,
+            if(
+                e.key is null,
+                (select max(captured_at) from looked),
+                (select max(l.captured_at) from looked as l where l.capture_id < coalesce(e.ended_in, 2147483647))
+            )
+        )) as last_seen_at,
         a.source
     from (
         select * exclude (created_by), null as archived_at, 'allocations' as source from raw_allocations
@@ -41,6 +81,10 @@ seen as not materialized (
         select * exclude (created_by), 'archive' as source from raw_allocations_archive
     ) as a
     inner join captures as k using (capture_id)
+    left join ended as e
+        on a.source = 'allocations'
+        and e.key = a.key
+        and e.capture_id = a.capture_id
     left join windows as w using (window_text)
     where w.problem is null
 ),

@@ -45,42 +45,9 @@ missed as (
         and coalesce(l.table_id = v.resource_id, true)
 ),
 
--- A capture that finds a row unchanged adds no version, and has seen it all the same.
-kept as (
-    select
-        a.key as allocation_id,
-        a.window_text,
-        try_cast(a.shadow as boolean) as shadow,
-        try_cast(a.updated_at as timestamptz) as updated_at,
-        least(
-            lead(a.capture_id) over (partition by a.key order by a.capture_id),
-            gone.capture_id
-        ) as next_capture_id
-    from raw_allocations as a
-    semi join asked using (restaurant_id)
-    asof left join (select key, capture_id from vanished where relation = 'allocations') as gone
-        on gone.key = a.key
-        and gone.capture_id > a.capture_id
-),
-
-sighted as (
-    select
-        a.allocation_id,
-        w."window",
-        a.shadow,
-        a.updated_at,
-        max(k.captured_at) as sighted_at
-    from kept as a
-    inner join windows as w using (window_text)
-    asof join captures as k
-        on k.capture_id < coalesce(a.next_capture_id, 2147483647)
-    group by all
-),
-
 spans as materialized (
     select
-        v.* exclude (last_seen_at),
-        greatest(v.last_seen_at, s.sighted_at) as last_seen_at,
+        v.*,
         -- Whatever was not changed before it was gone stood until then, or was changed back in between.
         least(v.next_updated_at, g.gone_at) as until,
         v.lower_pos // 345600000000 as first_day,
@@ -95,11 +62,6 @@ spans as materialized (
     asof left join missed as g
         on g.allocation_id = v.allocation_id
         and g.gone_at >= v.updated_at
-    left join sighted as s
-        on s.allocation_id = v.allocation_id
-        and s."window" = v."window"
-        and s.shadow is not distinct from v.shadow
-        and s.updated_at = v.updated_at
     where v.lower_pos is not null
 ),
 

@@ -35,7 +35,7 @@ meal as (
 ),
 
 blockers as (
-    select a.resource_id, a.lower_pos, a.upper_pos, a.window_lower, a.window_upper
+    select a.resource_id, a.lower_pos, a.upper_pos, a.window_lower, a.window_upper, a.upper_inc
     from snapshot_allocations as a
     cross join meal
     where a.check_id = $check_id
@@ -53,7 +53,7 @@ blockers as (
 
     union all
 
-    select n.resource_id, w.lower_pos, w.upper_pos, w.window_lower, w.window_upper
+    select n.resource_id, w.lower_pos, w.upper_pos, w.window_lower, w.window_upper, w.upper_inc
     from rivals as n
     inner join windows as w
         on w.window_text = n."window"
@@ -62,13 +62,13 @@ blockers as (
 
     union all
 
-    select resource_id, lower_pos, upper_pos, window_lower, window_upper
+    select resource_id, lower_pos, upper_pos, window_lower, window_upper, upper_inc
     from meanwhile
 ),
 
 -- A start that is just free lies where something ends, or as long before something begins as the meal takes.
 starts as (
-    select b.window_upper as start_at
+    select b.window_upper + if(b.upper_inc, interval 1 microsecond, interval 0 second) as start_at
     from blockers as b
     semi join asked using (resource_id)
 
@@ -99,6 +99,9 @@ proposed as (
         and meal.window_lower > meal.checked_at
     anti join asked
         on asked.resource_id = k.table_id
+    anti join tables as t
+        on t.table_id = k.table_id
+        and not t.active
     where k.check_id = $check_id
 ),
 

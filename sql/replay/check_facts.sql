@@ -11,6 +11,7 @@ select
     r.version as rule_version,
     r.definition as rule_definition,
     r.equality,
+    r.rule in (select n.rule from rivals as n where n.check_id = $check_id) as forbids,
     r.valid_from,
     r.valid_to,
     p.name as restaurant_name,
@@ -26,6 +27,6 @@ left join rules as r
 left join restaurants as p using (restaurant_id)
 left join captures as k using (capture_id)
 where c.check_id = $check_id
--- Where two rules were in force at once, the one that forbids it is told.
-order by r.rule in (select n.rule from rivals as n where n.check_id = $check_id) desc, r.rule
+-- Where two rules were in force at once, the one that forbids it is told, and of two the one that the error names.
+order by forbids desc, r.rule = c.constraint_name desc nulls last, r.rule
 limit 1

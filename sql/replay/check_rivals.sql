@@ -6,7 +6,15 @@ select
     t.table_number,
     q."window" as asked_window,
     q.window_lower as asked_lower,
-    q.window_upper as asked_upper
+    q.window_upper as asked_upper,
+    exists (
+        from named_rivals as p
+        inner join windows as w using (window_text)
+        where p.check_id = n.check_id
+        and p.resource_type = n.rival_resource_type
+        and p.resource_id = n.rival_resource_id
+        and w."window" = n."window"
+    ) as is_named
 from rivals as n
 inner join requests as q using (check_id, resource_type, resource_id)
 left join tables as t

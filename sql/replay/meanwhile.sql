@@ -7,6 +7,7 @@ select
     v.resource_id,
     v.window_lower,
     v.window_upper,
+    v.upper_inc,
     v.lower_pos,
     v.upper_pos
 from allocation_versions as v

@@ -1,6 +1,6 @@
 -- Every allocation that overlaps what a check asked for under the rule replayed, and where the evidence has it from.
 -- Grain: check × requested resource × rule × rival.
--- Parameters: none.
+-- Parameters: none; rule_names has what a recorded refusal may call an overlap rule.
 with asked as materialized (
     select
         row_number() over () as asked_no,
@@ -11,8 +11,19 @@ with asked as materialized (
         c.checked_at,
         c.recorded_verdict,
         -- An overlap that was recorded without the key it met, as the deployed wrapper does.
-        c.sqlstate = '23P01' or (c.sqlstate = 'P0001' and c.message in (select key from raw_rules union select rule from rules))
+        c.sqlstate = '23P01' or (c.sqlstate = 'P0001' and c.message in (from rule_names))
             as refused_by_nobody_named,
+        -- The key that an error names is one that the rule compared which the error names, if that one was in force.
+        c.constraint_name is null or r.rule = c.constraint_name or c.constraint_name not in (
+            select o.rule
+            from rules as o
+            where c.checked_at >= coalesce(o.valid_from, '-infinity'::timestamptz)
+            and c.checked_at < coalesce(o.valid_to, 'infinity'::timestamptz)
+        ) as is_named_by_this,
+        -- Whether the own snapshot says that it shows all that was committed.
+        c.has_snapshot
+            and c.snapshot_problem is null
+            and coalesce(c.scope_lower_pos <= q.lower_pos and q.upper_pos <= c.scope_upper_pos, false) as is_covered,
         r.rule,
         r.firm_only,
         list_contains(r.equality, 'restaurant_id') as same_restaurant,
@@ -170,7 +181,11 @@ named as (
         w."window" as rival_window, w.window_lower as rival_lower, w.window_upper as rival_upper,
         w.lower_pos as rival_lower_pos, w.upper_pos as rival_upper_pos,
         v.shadow, v.is_maintenance, v.created_at, v.updated_at,
-        if(v.allocation_id is null, 'named by PostgreSQL', 'later evidence') as source
+        case
+            when v.allocation_id is null then 'named by PostgreSQL'
+            when q.is_covered or v.updated_at >= q.checked_at - interval 1 hour then 'later evidence'
+            else 'reconstructed'
+        end as source
     from asked as q
     inner join named_rivals as n
         on n.check_id = q.check_id
@@ -187,13 +202,22 @@ named as (
         and v.restaurant_id = coalesce(n.restaurant_id, v.restaurant_id)
         and not v.shadow
         and v.booking_id is distinct from q.booking_id
-        and v.updated_at between q.checked_at - interval 1 hour and q.checked_at + interval 1 minute
-        and v.first_seen_at > q.checked_at - interval 1 minute
-    anti join in_snapshot as s
+        and (
+            v.updated_at between q.checked_at - interval 1 hour and q.checked_at + interval 1 minute
+            and v.first_seen_at > q.checked_at - interval 1 minute
+            -- Where no snapshot claims to show everything, what stood before and was there later stood then.
+            or not q.is_covered and q.checked_at between v.updated_at and v.last_seen_at
+        )
+    anti join (
+        select check_id, rival_resource_id, rival_window from in_snapshot
+        union all
+        select check_id, rival_resource_id, rival_window from elsewhere
+    ) as s
         on s.check_id = q.check_id
-        and s.rule = q.rule
         and s.rival_resource_id = n.resource_id
         and s.rival_window = w."window"
+    where q.is_named_by_this
+    and (not q.same_restaurant or coalesce(n.restaurant_id, v.restaurant_id) = q.restaurant_id)
     qualify row_number() over (
         partition by q.check_id, q.resource_type, q.resource_id, q.rule
         order by abs(epoch_us(v.updated_at) - epoch_us(q.checked_at)) nulls last, v.last_seen_at desc, v.allocation_id

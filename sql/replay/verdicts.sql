@@ -1,6 +1,6 @@
 -- What each check's evidence says under the rule in force, next to what was recorded, and the one cause for the pair.
 -- Grain: check.
--- Parameters: none.
+-- Parameters: none; rule_names has what a recorded refusal may call an overlap rule, also while another one is replayed.
 with told_rivals as (
     select
         n.check_id,
@@ -69,13 +69,6 @@ rules_at as (
     from checks as c
     asof join rules_since as r
         on c.checked_at >= r.since
-),
-
--- What a recorded refusal may call an overlap rule: those of the source, also while another rule is replayed.
-rule_names as (
-    select key as rule from raw_rules
-    union
-    select rule from rules
 ),
 
 -- A second insert of what the booking already holds is a unique violation, which the deployed wrapper calls an overlap.
