@@ -38,7 +38,7 @@ def pull(
         # Values that are too long for little memory: DuckDB's own limit is most of the machine's.
         with suppress(duckdb.OutOfMemoryException):
             return _read(dsn, store, derive, tenant, None)
-    raise StoreError(f"the memory of this machine does not do for this capture; {store} is as it was")
+    raise StoreError(f"this machine has too little memory for this capture; {store} is as it was")
 
 
 def _read(

@@ -171,7 +171,10 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
         stale_rate=pl.col("stale_hits") / pl.col("lookups"),
         ttl=pl.col("ttl_s") / 3600,
     )
-    tidy = tidy.with_columns(pl.col("hit_rate_high").clip(upper_bound=_top(tidy["hit_rate"])))
+    # Beyond the frame a bound is not drawn: cut off, it would look like one.
+    shown = tidy.filter((pl.col("policy") == "last_write") & (pl.col("hit_rate_high") <= _top(tidy["hit_rate"])))
+    past = tidy.filter((pl.col("policy") == "last_write") & (pl.col("hit_rate_high") > _top(tidy["hit_rate"])))["ttl_s"].min()
+    beyond = "" if past is None else f"; from {_duration(float(str(past)))} on more than the axis shows"
     x = alt.X(
         "ttl:Q",
         title="TTL (log scale)",
@@ -193,7 +196,8 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
     ):
         of_policy = alt.Chart(tidy.filter(pl.col("policy") == policy)).encode(x=x)
         if policy == "last_write":
-            layers.append(of_policy.mark_area(color=ORANGE, opacity=0.15).encode(y="hit_rate_low:Q", y2="hit_rate_high:Q"))
+            bounds = alt.Chart(shown).encode(x=x)
+            layers.append(bounds.mark_area(color=ORANGE, opacity=0.15).encode(y="hit_rate_low:Q", y2="hit_rate_high:Q"))
         end = alt.Chart(tidy.filter(pl.col("policy") == policy).sort("ttl").tail(1)).encode(x=x)
         layers += [
             of_policy.mark_line(color=colour, strokeWidth=width).encode(y=y),
@@ -215,7 +219,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
         title,
         f"{told['hits']:,} of {told['lookups']:,} lookups, {told['stale_hits']:,} of them with a verdict that "
         "no longer held (TTL from last write). Inferred: every check was computed. Shaded: what the time before the "
-        "first check could have added.",
+        f"first check could have added{beyond}.",
         height=280,
     )
 
@@ -287,8 +291,8 @@ def retention(by_days: pl.DataFrame, *, days: int = 30, knee: int | None = None)
         freed = _share(row["bytes_freed"], row["bytes_freed"] + row["bytes_kept"])
         meals = f"{row['purged_before_meal']:,} check{'' if row['purged_before_meal'] == 1 else 's'}"
         finding = (
-            f"Keeping {days} days frees {freed} of the space and loses {row['explanations_lost']:,} explanations, "
-            f"{meals} before the meal"
+            f"Keeping {days} days frees {freed} of the space and loses {row['explanations_lost']:,} explanations; "
+            f"{meals} would go before the meal"
         )
     else:
         finding = f"Keeping {days} days frees nothing: the {checks:,} checks span less"

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import analysis
 from analysis import case, constraint, custody, query, reconstruct, replay, report, stores
-from analysis.model import ForensicsError
+from analysis.model import DamagedError, ForensicsError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -215,9 +215,9 @@ def _replay(args: argparse.Namespace) -> None:
             print(report.table(changed))
         refused = int(pairs["refused"].sum())
         print(
-            f"{refused:,} pairs of allocations stood at once, by their timestamps, that {args.rule} refuses "
+            f"By their timestamps {refused:,} pairs of allocations stood at once that {args.rule} refuses "
             "and the rule in force accepts, "
-            f"{len(pairs) - refused:,} the other way round" + ("" if args.verbose else "; list all of them with --verbose")
+            f"and {len(pairs) - refused:,} the other way round" + ("" if args.verbose else "; list all of them with --verbose")
         )
         if args.verbose and len(pairs):
             print(report.table(pairs.drop("refused_in_force")))
@@ -296,7 +296,15 @@ def _verify(args: argparse.Namespace) -> int:
         raise ForensicsError("verify takes a store (--store FILE) or a case file: give one of them")
     if args.case:
         return _verify_case(args)
-    with closing(stores.connect(args.store)) as con:
+    try:
+        opened = stores.connect(args.store)
+    except DamagedError as error:
+        if args.json:
+            _print_json({"ok": False, "findings": custody.missing(error.lacking)})
+        else:
+            print(error)
+        return 1
+    with closing(opened) as con:
         try:
             findings = custody.verify(con)
         except duckdb.Error as error:
@@ -304,8 +312,8 @@ def _verify(args: argparse.Namespace) -> int:
         [(captures, blocks, chain, tenant)] = con.execute("""
             select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id), any_value(tenant)
             from captures""").fetchall()
-        if not args.store.is_dir():
-            findings += custody.derived(args.store, analysis.derive)
+        derived = [] if args.store.is_dir() else custody.derived(args.store, analysis.derive)
+        findings += derived or []
         if args.dsn:
             from analysis import source
 
@@ -322,7 +330,12 @@ def _verify(args: argparse.Namespace) -> int:
         print(report.table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
     else:
         same = ", and the source holds the same." if args.dsn else "."
-        print("Every block holds what was captured, every derived relation what follows from it" + same)
+        if derived is None:
+            print(
+                "Every block holds what was captured; what another version of the kit derived from it was not compared" + same
+            )
+        else:
+            print("Every block holds what was captured, every derived relation what follows from it" + same)
     return int(bool(findings))
 
 

@@ -34,7 +34,7 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
         for raw in sorted(read & held)
         for row in manifest.block_findings(con, raw.removeprefix("raw_"))
     ]
-    findings += [_finding(name, None, None, problem="the table is missing") for name in sorted(read - held)]
+    findings += missing(sorted(read - held))
     findings += _strangers(con)
     chained_to = None
     for capture_id, chain_hash in con.execute("select capture_id, chain_hash from captures order by capture_id").fetchall():
@@ -42,6 +42,11 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
             findings.append(_finding("captures", capture_id, None, problem="the manifest is not the one that was chained"))
         chained_to = chain_hash
     return findings
+
+
+def missing(names: list[str]) -> list[Finding]:
+    """List tables that captures wrote, and that are not there, as findings."""
+    return [_finding(name, None, None, problem="the table is missing") for name in names]
 
 
 def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
@@ -61,10 +66,11 @@ def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     return findings
 
 
-def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) -> list[Finding]:
+def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) -> list[Finding] | None:
     """Derive a store file anew in memory, and list the relations that the file has otherwise.
 
-    What another version of the kit derived is left out: nobody reads it, see :func:`analysis.open_store`.
+    Null where another version of the kit derived what the file has: this one reads none of it, see
+    :func:`analysis.open_store`, and has nothing to compare.
     """
     with closing(stores.connect_raw(store)) as con:
         held = {
@@ -72,7 +78,7 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
         }
         here = [(query.digest(),)]
         if "derivation" not in held or con.execute("select digest from kept.derivation").fetchall() != here:
-            return []
+            return None
         derive(con)
         findings = []
         for (name,) in con.execute(

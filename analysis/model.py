@@ -1,9 +1,12 @@
-"""The nouns: Window, Rule, Verdict, Cause, Grade, Conflict; and the errors.
+"""The nouns: Window, Allocation, Rule, Verdict, Cause, Grade, Look, Conflict, Check; and the errors.
 
 Errors
     ForensicsError          every error this kit raises on purpose; one clear line, exit status 2
     ├── SourceError         the PostgreSQL source cannot be read as asked
-    ├── StoreError          the store is missing, locked, or not a store
+    │   └── ConflictError   a standby ended the read so that it could replay
+    ├── StoreError          the store is missing, or not a store
+    │   ├── LockedError     it is open in another process, or elsewhere in this one
+    │   └── DamagedError    it lacks what its captures wrote
     ├── RuleError           a constraint whose form cannot be replayed exactly
     └── NotFoundError       the store holds no such check, restaurant or rule
 """
@@ -32,7 +35,15 @@ class StoreError(ForensicsError):
 
 
 class LockedError(StoreError):
-    """The store is open in another process."""
+    """The store is open in another process, or elsewhere in this one."""
+
+
+class DamagedError(StoreError):
+    """The store lacks what its captures wrote: the relations named ``lacking``."""
+
+    def __init__(self, message: str, lacking: list[str]) -> None:
+        super().__init__(message)
+        self.lacking = lacking
 
 
 class RuleError(ForensicsError):

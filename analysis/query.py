@@ -31,11 +31,13 @@ def text(name: str) -> str:
 
 @cache
 def digest() -> str:
-    """Return a digest of every statement that derives relations: two stores with the same one have the same relations."""
-    files = sorted(
+    """Return a digest of every statement and module that derives relations: stores with the same one derive the same."""
+    statements = sorted(
         path for folder in ("decode", "reconstruct", "replay", "measure") for path in (_root() / folder).glob("*.sql")
     )
-    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    here = Path(str(files("analysis")))
+    modules = [here / f"{name}.py" for name in ("constraint", "decode", "reconstruct", "replay")]
+    return sha256(b"".join(path.read_bytes() for path in (*statements, *modules))).hexdigest()
 
 
 def frame(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> pl.DataFrame:

@@ -151,7 +151,7 @@ def retention(figures: dict[str, Any]) -> list[str]:
         f"  {figures['explanations_lost']:,} explanations go with them, {figures['refusals_lost']:,} of refusals; "
         f"{figures['hits_forgotten']:,} repeats can no longer be counted",
         "Had it always been in force:",
-        f"  {figures['hits_lost']:,} repeats would have found no answer, as they come more than {days} days after the last",
+        f"  {figures['hits_lost']:,} repeats would have found no answer: the one before was more than {days} days old",
         f"  {figures['purged_before_meal']:,} checks would have gone before the meal, as they were made further ahead",
         *(shortest or []),
         "",

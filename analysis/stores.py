@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 
 from analysis import manifest
-from analysis.model import LockedError, StoreError
+from analysis.model import DamagedError, LockedError, StoreError
 
 _ALLOCATIONS = (
     *("key", "booking_id", "restaurant_id", "resource_type", "resource_id", "window_text"),
@@ -113,13 +113,16 @@ def connect(store: Path) -> duckdb.DuckDBPyConnection:
             raise _why_not_open(store, error) from None
     con.execute("set TimeZone = 'UTC'")
     held = {name for (name,) in con.execute("select table_name from duckdb_tables()").fetchall()}
-    needed = [name for name in manifest.FIRST_FORM if name.startswith("raw_")]
-    if {"captures", "capture_relations"} <= held:
-        needed += _recorded(con)
-    lacking = [name for name in ("captures", *needed) if name not in held]
+    if "captures" not in held:
+        con.close()
+        raise StoreError(f"{store} holds no capture: make one with forensics capture DSN --store FILE")
+    needed = {"capture_relations", "vanished", *(name for name in manifest.FIRST_FORM if name.startswith("raw_"))}
+    if "capture_relations" in held:
+        needed.update(_recorded(con))
+    lacking = sorted(needed - held)
     if lacking:
         con.close()
-        raise StoreError(f"{store} holds no capture: it lacks {lacking[0]}; make one with forensics capture DSN --store FILE")
+        raise DamagedError(f"{store} lacks {', '.join(lacking)}, which its captures wrote: it is not what it was", lacking)
     [(database,)] = con.execute("select current_database()").fetchall()
     for name in _LATER:
         _show(con, name, "temporary view", database if name in held else None)

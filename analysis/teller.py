@@ -24,6 +24,8 @@ _SOURCES = {
     "moved before commit": "in the check's own snapshot, moved out of the way before commit",
 }
 
+_KINDS = {"maintenance": "a closure for maintenance", "merge_group": "a merge group"}
+
 
 class Teller:
     """The sentences about one check, in the local time of its restaurant."""
@@ -116,9 +118,11 @@ class Teller:
         for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
         if check.cause is Cause.TRANSIENT_OVERLAP:
-            lines.append("It was moved before the insert, or the rule was deferred: then it looks at what is left at commit.")
+            lines.append(
+                "Either it was moved before C was inserted, or the rule was deferred, and looked at what was left at commit."
+            )
         elif check.conflicts and all(c.rival.source == "perhaps gone" for c in check.conflicts):
-            lines.append("PostgreSQL accepted C, so that it will have gone by then; nothing in evidence says so.")
+            lines.append("PostgreSQL accepted C, so it must have gone by then, although no evidence shows that.")
         elif check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
         if len(self.data["to_clear"] or ()) > 1:
@@ -141,8 +145,8 @@ class Teller:
         if conflict.rival.kind == "request":
             what = "another part of the request"
         whose = f" of booking {rival.booking_id}" if rival.booking_id else ""
-        kind = "" if rival.kind in ("booking", "request") else f", a {rival.kind.replace('_', ' ')}"
-        since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._instant(rival.since)}" if rival.since else ""
+        kind = "" if rival.kind in ("booking", "request") else f", {_KINDS.get(rival.kind, f'a {rival.kind}')}"
+        since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._since(rival.since)}" if rival.since else ""
         same = _same(self.check.rule)
         firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only and not rival.shadow else ""
         length = _length(conflict.overlap_s)
@@ -201,6 +205,10 @@ class Teller:
             return "PostgreSQL said:"
         if (recorded["message"], recorded["detail"]) == (data["message"], data["detail"]):
             return "PostgreSQL said, and would say again:"
+        if recorded["message"] == data["message"] and not recorded["detail"]:
+            return "PostgreSQL said, and would say in full:"
+        if recorded["message"] == data["message"] and any(conflict.is_named for conflict in self.check.conflicts):
+            return "PostgreSQL said, as it prints it in UTC:"
         return f"Recorded was {recorded['message']!r}; of this overlap PostgreSQL would say:"
 
     def alternatives(self) -> str:
@@ -217,22 +225,27 @@ class Teller:
         return " · ".join(told)
 
     def basis(self) -> str:
-        """Say which evidence the answer rests on."""
+        """Say to which cause it comes, and which evidence the answer rests on."""
+        check = self.check
+        cause = "" if check.cause is Cause.AGREED else f"Cause: {check.cause.words}. "
+        return f"{cause}Evidence: {check.grade}. {self._evidence()}"
+
+    def _evidence(self) -> str:
         check = self.check
         if check.grade is Grade.NONE:
-            return f"Evidence: none. No usable snapshot was recorded with this check (capture {check.capture_id})."
+            return f"No usable snapshot was recorded with this check (capture {check.capture_id})."
         held = "1 allocation" if len(check.state) == 1 else f"{len(check.state)} allocations"
         if check.shape == "idempotency":
             return (
-                f"Evidence: {check.grade}. This shape records successes and no snapshot: the state at the check is put "
-                f"together from captures and logs ({held} at the time asked for); as read by capture {check.capture_id}."
+                f"This shape records successes and no snapshot: the state at the check is put "
+                f"together from captures and logs ({held} at the time asked for), read by capture {check.capture_id}."
             )
         covers = (
             f"covers this restaurant for {self.window(check.scope, day=True)}"
             if check.scope
             else "does not say what it is complete for"
         )
-        return f"Evidence: {check.grade}. The check's own snapshot {covers} ({held}); as read by capture {check.capture_id}."
+        return f"The check's own snapshot {covers} ({held}), read by capture {check.capture_id}."
 
     def window(self, window: Window, *, day: bool = False) -> str:
         """Write a window as [18:00, 19:30) local time, with dates only where the reader needs them."""
@@ -250,9 +263,12 @@ class Teller:
         same_day = self.day is not None and local.date() == self.day.astimezone(self.zone).date()
         return _clock(instant, self.zone) if same_day and not day else f"{_weekday(local)} {_clock(instant, self.zone)}"
 
-    def _instant(self, instant: datetime) -> str:
-        told = f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"
-        return told if self.raced else told[:-3]
+    def _since(self, instant: datetime) -> str:
+        written = f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"
+        if not self.raced:
+            return written[:-3]
+        after = (instant - self.check.checked_at).total_seconds()
+        return f"{written}, {_ago(abs(after))} {'after' if after >= 0 else 'before'} this check began"
 
 
 def _same(rule: Rule | None) -> str:

@@ -186,7 +186,7 @@ def _rows(check: Check, bars: Sequence[dict[str, Any]], view: tuple[datetime, da
     """Return the tables to draw, in the order of their numbers, and how many there are; none whose bars all lie elsewhere."""
     first = [_name(r) for r in check.requests] + [_name(c.rival) for c in check.conflicts]
     fitting = [_printable(a.label or a.resource_id) for a in check.alternatives or ()]
-    every = sorted({bar["table"] for bar in bars} | set(first), key=_by_number)
+    every = sorted({bar["table"] for bar in bars} | set(first) | set(fitting), key=_by_number)
     inside = {bar["table"] for bar in bars if _meets(bar["window"], view)}
     shown = [table for table in every if table in inside or table in first or table in fitting]
     matter = sorted(shown, key=lambda table: (table not in first, table not in fitting))[: max(TABLES, len(set(first)))]
@@ -237,7 +237,10 @@ def _longest(conflicts: Sequence[Conflict]) -> str:
 def _subtitle(check: Check, drawn: int, tables: int) -> str:
     offset, _ = _local(check)
     lower = check.requests[0].window.lower if check.requests else None
-    parts = [f"Check {_printable(check.check_id)}{f' for {lower + offset:%a %d %b %Y}' if lower else ''}"]
+    at = check.checked_at.astimezone(local_zone(check.timezone)[0])
+    parts = [
+        f"Check {_printable(check.check_id)}, run {at:%d %b %H:%M}{f', for {lower + offset:%a %d %b %Y}' if lower else ''}"
+    ]
     parts += ["outlined: requested"] if check.requests else []
     parts += ["dark: shared"] if check.conflicts else []
     parts += ["dashed: perhaps gone"] if any(a.source == "perhaps gone" for a in check.state) else []

@@ -23,7 +23,7 @@ from test_explain import REFUSED, REQUEST, conflict, rival, window
 
 import analysis
 from analysis import canvas, chart, measure, storage, timeline
-from analysis.model import Check, ForensicsError, Grade, Window
+from analysis.model import Alternative, Check, ForensicsError, Grade, Window
 
 ROWS = 5000  # Altair and every viewer refuse more
 
@@ -158,7 +158,7 @@ def test_every_title_has_its_figure(evidence: duckdb.DuckDBPyConnection) -> None
     week = chart.retention(storage.retention_by_days(evidence), days=7)
     assert title(week) == (
         f"Keeping 7 days frees {share(kept['bytes_freed'], kept['bytes_freed'] + kept['bytes_kept'])} of the space "
-        f"and loses {kept['explanations_lost']:,} explanations, {kept['purged_before_meal']:,} checks before the meal"
+        f"and loses {kept['explanations_lost']:,} explanations; {kept['purged_before_meal']:,} checks would go before the meal"
     )
     assert {"7 days", "space freed"} <= set(texts(week))
     knee = storage.knee(storage.retention_by_days(evidence))
@@ -271,6 +271,15 @@ def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
         (lower + timedelta(hours=3)).timestamp() * 1000,
         "25 Oct 01:30 to 25 Oct 03:30",
     )
+
+
+def test_what_is_shared_is_dark_and_what_is_recommended_has_a_row() -> None:
+    fitting = Alternative("t9", "T9", REQUEST.window, 0.0, 4)
+    drawn = timeline.draw(replace(REFUSED, alternatives=(fitting,)))
+    [shared] = [bar for bar in bars(drawn) if bar["kind"] == "shared"]
+    assert shared["held"] == "15 Nov 18:00 to 15 Nov 19:00"
+    assert shared["to"] - shared["from"] == 3_600_000
+    assert {"T7", "T9"} <= set(texts(drawn))
 
 
 def test_what_may_have_gone_by_then_is_dashed() -> None:

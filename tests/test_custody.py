@@ -317,6 +317,23 @@ class TestCommand:
         assert status == 1
         assert "2 findings: 1 lookups: is not what the evidence leads to · 1 verdicts: is not what" in told
 
+    def test_what_another_version_derived_is_not_called_right(
+        self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        spoil(store, "update verdicts set cause = 'agreed'; update derivation set digest = 'other'")
+        status, told = self.answer(capsys, "--store", store)
+        assert status == 0
+        assert told.endswith("what another version of the kit derived from it was not compared.\n")
+
+    @pytest.mark.parametrize("table", ["raw_checks", "raw_rules", "vanished", "capture_relations"])
+    def test_a_table_that_is_gone(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str], table: str) -> None:
+        spoil(store, f"drop table {table}")
+        status, told = self.answer(capsys, "--store", store)
+        assert (status, told) == (1, f"{store} lacks {table}, which its captures wrote: it is not what it was\n")
+        status, told = self.answer(capsys, "--store", store, "--json")
+        [finding] = json.loads(told)["findings"]
+        assert (status, finding["table"], finding["problem"]) == (1, table, "the table is missing")
+
     def test_a_store_of_another_make(self, captured: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
         spoil(store, "alter table captures drop column chain_hash")
         with pytest.raises(SystemExit) as ended:

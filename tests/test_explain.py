@@ -273,7 +273,7 @@ def test_a_transient_overlap_is_told_with_what_was_moved() -> None:
     }
     text = told(**changes)
     assert "(in the check's own snapshot, moved out of the way before commit)" in text
-    assert "It was moved before the insert, or the rule was deferred: then it looks at what is left at commit." in text
+    assert "Either it was moved before C was inserted, or the rule was deferred, and looked at what was left at commit." in text
     assert "forbids that" not in text
     assert "PostgreSQL would say" not in told(**(changes | {"recorded": NOTHING_SAID}))
     assert Explanation(replace(REFUSED, **changes)).data["to_clear"] == []
@@ -443,8 +443,9 @@ def test_windows_without_end_and_of_odd_lengths(held: Allocation, overlap: Windo
 )
 def test_where_a_rival_is_known_from(source: str, words: str) -> None:
     held = rival(source=source, allocation_id=None, booking_id=None, since=None, label=None, kind="maintenance")
-    assert f"Let A be an allocation whose id is not in evidence, a maintenance: table t7, [17:30, 19:00) ({words})." in told(
-        conflicts=(conflict(held),)
+    assert (
+        f"Let A be an allocation whose id is not in evidence, a closure for maintenance: table t7, [17:30, 19:00) ({words})."
+        in told(conflicts=(conflict(held),))
     )
 
 
@@ -452,8 +453,8 @@ def test_what_the_own_snapshot_has_of_a_rival_that_became_one_later() -> None:
     late = conflict(rival(source="later evidence", since=REFUSED.checked_at + timedelta(microseconds=119)))
     shadow = told(conflicts=(late,), state=(rival(shadow=True),))
     assert "checked Sat 15 Nov 2025 17:42:03.000000 (London)" in shadow
-    assert "unchanged since 15 Nov 17:42:03.000119 (named by PostgreSQL; in this check's own snapshot only as the" in shadow
-    assert "only as the shadow of a hold, first seen so in other evidence)." in shadow
+    assert "unchanged since 15 Nov 17:42:03.000119, 0.119 ms after this check began (named by PostgreSQL; in this" in shadow
+    assert "in this check's own snapshot only as the shadow of a hold, first seen so in other evidence)." in shadow
     assert "in this check's own snapshot otherwise, first seen so" in told(conflicts=(late,), state=(rival(),))
     assert "not in this check's own snapshot, first seen so" in told(conflicts=(late,), state=())
 

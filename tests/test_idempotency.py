@@ -209,7 +209,7 @@ def test_a_row_that_nobody_saw_go_makes_no_conflict(house: House, store: Path) -
     assert tuple(told.data[key] for key in said) == ("unknown", "evidence_missing", "partial")
     [rival] = told.data["rivals"]
     assert (rival["booking_id"], rival["source"]) == (booking(1), "perhaps gone")
-    assert "PostgreSQL accepted C, so that it will have gone by then; nothing in evidence says so." in str(told)
+    assert "PostgreSQL accepted C, so it must have gone by then, although no evidence shows that." in str(told)
 
 
 def test_a_row_that_stood_all_the_time_is_an_alarm(house: House, store: Path) -> None:

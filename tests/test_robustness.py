@@ -65,7 +65,7 @@ def test_memory_that_does_not_do(system: str, store: Path) -> None:
 
     capture.pull(lab.reader_dsn(system), store, analysis.derive)
     run(system, NEW, "new")
-    with pytest.raises(StoreError, match=f"^the memory of this machine does not do for this capture; {store} is as it was$"):
+    with pytest.raises(StoreError, match=f"^this machine has too little memory for this capture; {store} is as it was$"):
         capture.pull(lab.reader_dsn(system), store, greedy)
     assert raw(store, "select count(*), (select count(*) from raw_restaurants) from captures") == [(1, 1)]
     assert verify(store) == set()
