@@ -513,7 +513,7 @@ def test_a_duckdb_file_of_something_else_is_no_store(tmp_path: Path) -> None:
     path = tmp_path / "other.duckdb"
     with closing(duckdb.connect(str(path))) as con:
         con.execute("create table captures (x int)")
-    with pytest.raises(StoreError, match="lacks capture_relations, raw_allocations, .*, which its captures wrote"):
+    with pytest.raises(StoreError, match=r"lacks capture_relations, raw_allocations, .*, which its captures wrote"):
         analysis.open_store(path)
 
 

@@ -711,6 +711,27 @@ def test_whose_check_it_is_where_the_writer_does_not_say(
     assert replay.check(planted(checks=[asked.row()], allocations=rows, tables=[table]), "c1").restaurant_id == restaurant
 
 
+class TestAlternatives:
+    def found(self, text: str, *tables: dict[str, Any]) -> list[tuple[str, datetime | None]]:
+        seats = [{"table_id": name, "restaurant_id": "R", "capacity": 4} for name in ("T", "U")]
+        check = replace(story(text), conflict=refusal("23P01", NO_OVERLAP), more={"capacities": seats})
+        fitting = replay.check(planted(checks=[check.row()], tables=tables), "c1").alternatives
+        return [(each.resource_id, each.window.lower) for each in fitting or ()]
+
+    def test_a_start_behind_an_inclusive_bound_is_just_behind_it(self) -> None:
+        asked = DAY + timedelta(minutes=5)
+        later = DAY + timedelta(minutes=6)
+        earlier = DAY - timedelta(minutes=3)
+        assert self.found("a1 [0,6) firm · c1 [5,8) refused") == [("T", later), ("T", earlier), ("U", asked)]
+        just = later + timedelta(microseconds=1)
+        assert self.found("a1 [0,6] firm · c1 [5,8) refused") == [("T", just), ("T", earlier), ("U", asked)]
+
+    @pytest.mark.parametrize(("active", "offered"), [("true", True), ("false", False), (None, True)])
+    def test_no_table_is_offered_that_is_not_in_use(self, active: str | None, offered: bool) -> None:
+        table = {"key": "U", "restaurant_id": "R", "table_number": "2", "capacity": "4", "active": active}
+        assert (("U", DAY + timedelta(minutes=5)) in self.found("a1 [0,6) firm · c1 [5,8) refused", table)) is offered
+
+
 def test_a_scope_of_another_restaurant_says_nothing() -> None:
     scope = {"restaurant_id": "S", "window": window("(,)")}
     check = replay.check(planted(checks=[replace(story("c1 [5,8)"), more={"scope": scope}).row()]), "c1")
