@@ -130,7 +130,8 @@ def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:
     }
     chosen = {f"raw_{relation}": ("list_contains($keys, key)", {"keys": listed}) for relation, listed in keys.items()}
     chosen |= {name: ("true", {}) for name in ("raw_rules", "captures")}
-    chosen["capture_relations"] = ("rows_read is null or relation = 'allocations'", {})
+    found = "rows_new + rows_changed + rows_vanished > 0"
+    chosen["capture_relations"] = (f"rows_read is null or relation = 'allocations' or {found}", {})
     chosen["vanished"] = ("relation = 'rules' or list_contains($keys, key)", {"keys": [*allocations, check.check_id]})
     return {
         name: {

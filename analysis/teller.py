@@ -6,7 +6,6 @@ from string import ascii_uppercase
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from analysis.constraint import MIGRATED_AT
 from analysis.model import Allocation, Cause, Check, Conflict, Grade, Look, NearMiss, Rule, Verdict, Window
 
 # Request is C, as in the story; rivals take the other letters.
@@ -190,7 +189,8 @@ class Teller:
 
     def _rule(self, rule: Rule) -> str:
         if rule.valid_from:
-            since = "in force since" if rule.valid_from == MIGRATED_AT else "seen in force since"
+            # Only of this one it is documented since when.
+            since = "in force since" if rule.version == "v12" else "seen in force since"
             return f"{rule.version}, {since} {rule.valid_from:%d %b %Y %H:%M} UTC"
         until = f"in force until {rule.valid_to:%d %b %Y %H:%M} UTC" if rule.valid_to else "replayed as if in force"
         return f"{rule.version}, {until}"
@@ -333,7 +333,7 @@ def _ago(seconds: float) -> str:
     """Write a time between two instants as people read it, to the millisecond where it is short.
 
     >>> _ago(0.0004), _ago(0.412), _ago(75.2), _ago(7_500), _ago(400_000)
-    ('0.4 ms', '0.412 s', '75 s', '2 h 5 min', '4.6 days')
+    ('0.4 ms', '0.412 s', '75.2 s', '2 h 5 min', '4.6 days')
     """
     if seconds < 0.001:
         return f"{1000 * seconds:g} ms"

@@ -29,7 +29,16 @@ def held(con: duckdb.DuckDBPyConnection, at: datetime, restaurant: str = "R") ->
 class TestSeenAgain:
     """A capture that finds a row as it was adds no version, and has seen it all the same."""
 
-    LOOKED = ({"capture_id": 2, "relation": "allocations", "rows_read": "1"},)
+    LOOKED = (
+        {
+            "capture_id": 2,
+            "relation": "allocations",
+            "rows_read": "1",
+            "rows_new": "1",
+            "rows_changed": "0",
+            "rows_vanished": "0",
+        },
+    )
     AGAIN = datetime.fromisoformat(TWO_CAPTURES[1])
 
     def last_seen(self, **more: Any) -> list[datetime]:
@@ -41,6 +50,8 @@ class TestSeenAgain:
         assert self.last_seen(read=self.LOOKED) == [self.AGAIN]
         assert self.last_seen() == [CAPTURED]
         assert self.last_seen(read=[{**self.LOOKED[0], "rows_read": None}]) == [CAPTURED]
+        # Nothing is derived where nothing was found.
+        assert self.last_seen(read=[{**self.LOOKED[0], "rows_new": "0"}]) == [CAPTURED]
 
     def test_until_it_was_changed_or_gone(self) -> None:
         changed = A1.row(capture_id=2, updated_at="2025-12-03 00:00:00+00")

@@ -31,6 +31,10 @@ looked as (
     where k.capture_id in (
         select capture_id from capture_relations where relation = 'allocations' and rows_read is not null
     )
+    -- After a capture that found nothing new in any relation nothing is derived: no check is so late that it would matter.
+    and k.capture_id in (
+        select capture_id from capture_relations where rows_new + rows_changed + rows_vanished > 0
+    )
 ),
 
 listed as (
