@@ -59,7 +59,7 @@ def snapshot_parts(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 
 
 def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
-    """Return the object that ``forensics retention --days N --json`` prints.
+    """Return what one retention frees and loses; ``forensics retention --json`` adds knee, outlook and a recommendation.
 
     Bytes are those of the snapshot and conflict text; ``stored_bytes_freed`` as PostgreSQL stores them, null where no capture
     recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as if the retention had always been in force;
