@@ -1,7 +1,21 @@
 -- Every state in which any evidence has seen an allocation, with when it was first and last seen so.
 -- Grain: allocation × content.
 -- Parameters: none.
-with ended as (
+with looked as (
+    select
+        k.capture_id,
+        k.captured_at
+    from captures as k
+    where k.capture_id in (
+        select capture_id from capture_relations where relation = 'allocations' and rows_read is not null
+    )
+    -- After a capture that found nothing new in any relation nothing is derived: no check is so late that it would matter.
+    and k.capture_id in (
+        select capture_id from capture_relations where rows_new + rows_changed + rows_vanished > 0
+    )
+),
+
+ended as (
     -- The capture that no longer found a version: which found another, or none. Most versions stand.
     select
         a.key,
@@ -23,18 +37,15 @@ with ended as (
     group by a.key, a.capture_id
 ),
 
-looked as (
+stood as (
     select
-        k.capture_id,
-        k.captured_at
-    from captures as k
-    where k.capture_id in (
-        select capture_id from capture_relations where relation = 'allocations' and rows_read is not null
-    )
-    -- After a capture that found nothing new in any relation nothing is derived: no check is so late that it would matter.
-    and k.capture_id in (
-        select capture_id from capture_relations where rows_new + rows_changed + rows_vanished > 0
-    )
+        e.key,
+        e.capture_id,
+        max(l.captured_at) as last_looked_at
+    from ended as e
+    left join looked as l
+        on l.capture_id < coalesce(e.ended_in, 2147483647)
+    group by e.key, e.capture_id
 ),
 
 listed as (
@@ -72,11 +83,7 @@ seen as not materialized (
         -- A capture that finds a row as it was adds no version, and has seen it all the same.
         if(a.source = 'archive', first_seen_at, greatest(
             k.captured_at,
-            if(
-                e.key is null,
-                (select max(captured_at) from looked),
-                (select max(l.captured_at) from looked as l where l.capture_id < coalesce(e.ended_in, 2147483647))
-            )
+            if(e.key is null, (select max(captured_at) from looked), e.last_looked_at)
         )) as last_seen_at,
         a.source
     from (
@@ -85,7 +92,7 @@ seen as not materialized (
         select * exclude (created_by), 'archive' as source from raw_allocations_archive
     ) as a
     inner join captures as k using (capture_id)
-    left join ended as e
+    left join stood as e
         on a.source = 'allocations'
         and e.key = a.key
         and e.capture_id = a.capture_id
