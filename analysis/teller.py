@@ -2,14 +2,10 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from string import ascii_uppercase
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from analysis import phrases
 from analysis.model import Allocation, Cause, Check, Conflict, Grade, Look, NearMiss, Rule, Verdict, Window
-
-# Request is C, as in the story; rivals take the other letters.
-_RIVAL_NAMES = ascii_uppercase.replace("C", "")
 
 _SOURCES = {
     "snapshot": "in the check's own snapshot",
@@ -31,7 +27,7 @@ class Teller:
 
     def __init__(self, check: Check, data: Mapping[str, Any]) -> None:
         self.check, self.data = check, data
-        self.zone, self.zone_name = local_zone(check.timezone)
+        self.zone, self.zone_name = phrases.local_zone(check.timezone)
         self.day = check.requests[0].window.lower if check.requests else None
         # In a race the order is told by less than a millisecond.
         self.raced = any(c.rival.source in ("later evidence", "perhaps later") for c in check.conflicts)
@@ -44,7 +40,7 @@ class Teller:
         at = check.checked_at.astimezone(self.zone)
         return (
             f"Check {check.check_id}   booking {check.booking_id}   {place}, {tables}   "
-            f"checked {_weekday(at)} {at:{'%Y %H:%M:%S.%f' if self.raced else '%Y %H:%M:%S'}} ({self.zone_name})"
+            f"checked {phrases.weekday(at)} {at:{'%Y %H:%M:%S.%f' if self.raced else '%Y %H:%M:%S'}} ({self.zone_name})"
         )
 
     def headline(self) -> str:
@@ -114,7 +110,7 @@ class Teller:
             for window, told in windows.items()
         ]
         lines = [f"Let C be the request: {'; '.join(asked)}."]
-        for name, conflict in zip(rival_names(len(check.conflicts)), check.conflicts, strict=True):
+        for name, conflict in zip(phrases.rival_names(len(check.conflicts)), check.conflicts, strict=True):
             lines += self._rival(name, conflict)
         if check.cause is Cause.TRANSIENT_OVERLAP:
             lines.append(
@@ -148,7 +144,7 @@ class Teller:
         since = f", {'shadow' if rival.shadow else 'firm'}, unchanged since {self._since(rival.since)}" if rival.since else ""
         same = _same(self.check.rule)
         firm = "; neither is shadow" if self.check.rule and self.check.rule.firm_only and not rival.shadow else ""
-        length = _length(conflict.overlap_s)
+        length = phrases.length(conflict.overlap_s)
         return [
             f"Let {name} be {what}{whose}{kind}: {_resource(rival)}, {self.window(rival.window)}{since}"
             f" ({_SOURCES[rival.source].format(own=self._own(rival), seen=self._look(conflict.first_seen))}).",
@@ -169,14 +165,14 @@ class Teller:
         if look is None:
             return "in other evidence"
         after = (look.at - self.check.checked_at).total_seconds()
-        began = f"began {_ago(abs(after))} {'later' if after >= 0 else 'earlier'}"
+        began = f"began {phrases.elapsed(abs(after))} {'later' if after >= 0 else 'earlier'}"
         if look.check_id is not None:
             return f"in the snapshot of check {look.check_id}, which {began}{'' if after >= 0 else ' but looked later'}"
         return f"by capture {look.capture_id}, which {began}"
 
     def _near_miss(self, miss: NearMiss) -> str:
         held = miss.allocation
-        touches = "touches it" if miss.gap_s == 0 else f"lies {_hours(miss.gap_s)} {miss.side} it"
+        touches = "touches it" if miss.gap_s == 0 else f"lies {phrases.hours(miss.gap_s)} {miss.side} it"
         whose = f"booking {held.booking_id}" if held.booking_id else held.kind
         return f"Nearest {miss.side}: {whose}, {_resource(held)}, {self.window(held.window)}, {touches}."
 
@@ -184,7 +180,7 @@ class Teller:
         look = self.check.next_look
         if look is None:
             return "nothing has since"
-        after = f"{_ago((look.at - self.check.checked_at).total_seconds())} later"
+        after = f"{phrases.elapsed((look.at - self.check.checked_at).total_seconds())} later"
         return f"the snapshot of check {look.check_id}, {after}" if look.check_id else f"capture {look.capture_id}, {after}"
 
     def _rule(self, rule: Rule) -> str:
@@ -219,8 +215,8 @@ class Teller:
         told = []
         for alternative in alternatives:
             name = f"table {alternative.label or alternative.resource_id}"
-            start = _clock(alternative.window.lower, self.zone)
-            how = f"seats {alternative.seats}" if alternative.shift_s == 0 else _shift(alternative.shift_s)
+            start = phrases.clock(alternative.window.lower, self.zone)
+            how = f"seats {alternative.seats}" if alternative.shift_s == 0 else phrases.shift(alternative.shift_s)
             told.append(f"{name} at {start} ({how})")
         return " · ".join(told)
 
@@ -261,14 +257,19 @@ class Teller:
             return text or "no bound"
         local = instant.astimezone(self.zone)
         same_day = self.day is not None and local.date() == self.day.astimezone(self.zone).date()
-        return _clock(instant, self.zone) if same_day and not day else f"{_weekday(local)} {_clock(instant, self.zone)}"
+        at = phrases.clock(instant, self.zone)
+        return at if same_day and not day else f"{phrases.weekday(local)} {at}"
+            phrases.clock(instant, self.zone)
+            if same_day and not day
+            else f"{phrases.weekday(local)} {phrases.clock(instant, self.zone)}"
+        )
 
     def _since(self, instant: datetime) -> str:
         written = f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"
         if not self.raced:
             return written[:-3]
         after = (instant - self.check.checked_at).total_seconds()
-        return f"{written}, {_ago(abs(after))} {'after' if after >= 0 else 'before'} this check began"
+        return f"{written}, {phrases.elapsed(abs(after))} {'after' if after >= 0 else 'before'} this check began"
 
 
 def _same(rule: Rule | None) -> str:
@@ -278,75 +279,6 @@ def _same(rule: Rule | None) -> str:
     return f"the same {', '.join(columns[:-1])} and {columns[-1]}" if len(columns) > 1 else f"the same {columns[0]}"
 
 
-def rival_names(count: int) -> list[str]:
-    """Return a letter for each rival, with a number where the letters run out; C stays free for the request.
-
-    >>> rival_names(27)[1:4], rival_names(27)[-2:]
-    (['B', 'D', 'E'], ['A2', 'B2'])
-    """
-    return [_RIVAL_NAMES[i % 25] + (str(i // 25 + 1) if i >= 25 else "") for i in range(count)]
-
-
 def _resource(allocation: Allocation) -> str:
     kind = (allocation.resource_type or "resource").replace("_", " ")
     return f"{kind} {allocation.label or allocation.resource_id}"
-
-
-def local_zone(name: str | None) -> tuple[ZoneInfo, str]:
-    """Return a restaurant's time zone and how to call it; UTC where its name is unknown.
-
-    >>> local_zone("America/New_York")[1], local_zone("Mars/Olympus")[1]
-    ('New York', 'UTC')
-    """
-    try:
-        return ZoneInfo(name or "UTC"), (name or "UTC").rpartition("/")[2].replace("_", " ")
-    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
-        return ZoneInfo("UTC"), "UTC"
-
-
-def _weekday(local: datetime) -> str:
-    return f"{local:%a} {local.day} {local:%b}"
-
-
-def _clock(instant: datetime | None, zone: ZoneInfo) -> str:
-    if instant is None:
-        return "no bound"
-    local = instant.astimezone(zone)
-    form = "%H:%M:%S.%f" if local.microsecond else "%H:%M:%S" if local.second else "%H:%M"
-    # An hour that the clocks show twice is told apart by its offset's name.
-    twice = local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset()
-    return local.strftime(f"{form} %Z" if twice else form)
-
-
-def _length(seconds: float | None) -> str:
-    if seconds is None:
-        return "without end"
-    if seconds == 0:
-        return "a single instant"
-    if seconds < 0.001:
-        return f"{seconds * 1_000_000:.0f} microseconds"
-    minutes, rest = divmod(seconds, 60)
-    return f"{seconds:g} s" if rest else f"{minutes:.0f} minute{'' if minutes == 1 else 's'}"
-
-
-def _ago(seconds: float) -> str:
-    """Write a time between two instants as people read it, to the millisecond where it is short.
-
-    >>> _ago(0.0004), _ago(0.412), _ago(75.2), _ago(7_500), _ago(400_000)
-    ('0.4 ms', '0.412 s', '75.2 s', '2 h 5 min', '4.6 days')
-    """
-    if seconds < 0.001:
-        return f"{1000 * seconds:g} ms"
-    if seconds < 100:
-        return f"{seconds:.3g} s"
-    return _hours(60 * round(seconds / 60)) if seconds < 2 * 86_400 else f"{seconds / 86_400:.1f} days"
-
-
-def _shift(seconds: float) -> str:
-    return f"{_hours(seconds)} {'later' if seconds > 0 else 'earlier'}"
-
-
-def _hours(seconds: float) -> str:
-    hours, minutes = divmod(abs(seconds) / 60, 60)
-    parts = [f"{hours:g} h"] * (hours > 0) + [f"{minutes:g} min"] * (minutes > 0)
-    return " ".join(parts)

@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.canvas import GREY, ORANGE, horizon, titled
 from analysis.model import Allocation, Check, Conflict, Grade, Window
-from analysis.teller import local_zone, rival_names
+from analysis.phrases import local_zone, rival_names
 
 HELD = {"booking": "#A9CFE8", "hold": "#F0F0F0", "maintenance": "#8C8C8C", "rival": ORANGE}
 TABLES = 14  # rows that are still read at a glance

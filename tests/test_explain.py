@@ -19,7 +19,7 @@ from story import window as minutes
 import analysis
 from analysis import Explanation, canvas, constraint, replay, timeline
 from analysis.model import Allocation, Alternative, Cause, Change, Check, Conflict, Grade, Look, NearMiss, Verdict, Window
-from analysis.teller import local_zone, rival_names
+from analysis.phrases import local_zone, rival_names
 
 DAY = datetime(2025, 11, 15, tzinfo=UTC)
 OVERLAP = ("23P01", 'conflicting key value violates exclusion constraint "allocations_no_overlap"')
