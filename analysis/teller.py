@@ -259,10 +259,6 @@ class Teller:
         same_day = self.day is not None and local.date() == self.day.astimezone(self.zone).date()
         at = phrases.clock(instant, self.zone)
         return at if same_day and not day else f"{phrases.weekday(local)} {at}"
-            phrases.clock(instant, self.zone)
-            if same_day and not day
-            else f"{phrases.weekday(local)} {phrases.clock(instant, self.zone)}"
-        )
 
     def _since(self, instant: datetime) -> str:
         written = f"{instant.astimezone(self.zone):%d %b %H:%M:%S.%f}"
