@@ -36,7 +36,7 @@ def digest() -> str:
         path for folder in ("decode", "reconstruct", "replay", "measure") for path in (_root() / folder).glob("*.sql")
     )
     here = Path(str(files("analysis")))
-    modules = [here / f"{name}.py" for name in ("constraint", "decode", "reconstruct", "replay")]
+    modules = [here / f"{name}.py" for name in ("constraint", "registry", "decode", "reconstruct", "replay")]
     return sha256(b"".join(path.read_bytes() for path in (*statements, *modules))).hexdigest()
 
 
