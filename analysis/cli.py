@@ -205,30 +205,8 @@ def _replay(args: argparse.Namespace) -> None:
             }
         )
         return
-    print(report.matrix(matrix))
-    print()
-    for line in report.off_diagonal(matrix):
-        print(line)
-    if rule is not None and changed is not None and pairs is not None:
-        print(f"Under {args.rule} instead: {len(changed):,} checks come out otherwise{report.causes(changed)}")
-        if args.verbose and len(changed):
-            print(report.table(changed))
-        refused = int(pairs["refused"].sum())
-        print(
-            f"By their timestamps {refused:,} pairs of allocations stood at once that {args.rule} refuses "
-            "and the rule in force accepts, "
-            f"and {len(pairs) - refused:,} the other way round" + ("" if args.verbose else "; list all of them with --verbose")
-        )
-        if args.verbose and len(pairs):
-            print(report.table(pairs.drop("refused_in_force")))
-    if extent["checks"]:
-        print(
-            f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
-            f"{extent['first_checked_at']:%d %b %Y} to {extent['last_checked_at']:%d %b %Y}; "
-            f"{extent['quarantined']:,} rows in quarantine (forensics checks --quarantine)"
-        )
-    if extent["tenant"]:
-        print(f"Captured as tenant {extent['tenant']}: what other restaurants hold is out of sight")
+    under = None if changed is None or pairs is None else (args.rule, changed, pairs)
+    print("\n".join(report.replayed(matrix, extent, under, verbose=args.verbose)))
 
 
 def _cache(args: argparse.Namespace) -> None:
@@ -312,8 +290,12 @@ def _verify(args: argparse.Namespace) -> int:
         [(captures, blocks, chain, tenant)] = con.execute("""
             select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id), any_value(tenant)
             from captures""").fetchall()
-        derived = [] if args.store.is_dir() else custody.derived(args.store, analysis.derive)
-        findings += derived or []
+        # A folder holds nothing derived.
+        derived: report.Derived = "none"
+        if not args.store.is_dir():
+            differing = custody.derived(args.store, analysis.derive)
+            derived = "of another version" if differing is None else "compared"
+            findings += differing or []
         if args.dsn:
             from analysis import source
 
@@ -323,19 +305,10 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"ok": not findings, "findings": findings, "chain_hash": chain})
         return int(bool(findings))
-    told = pl.DataFrame(findings, infer_schema_length=None)
-    print(f"{captures:,} captures, {blocks:,} blocks, chained to {chain}")
-    if findings:
-        print(f"{len(findings):,} findings: {report.counted(told)}")
-        print(report.table(told.drop(name for name in told.columns if told[name].null_count() == len(told))))
-    else:
-        same = ", and the source holds the same." if args.dsn else "."
-        if derived is None:
-            print(
-                "Every block holds what was captured; what another version of the kit derived from it was not compared" + same
-            )
-        else:
-            print("Every block holds what was captured, every derived relation what follows from it" + same)
+    lines = report.verified(pl.DataFrame(findings, infer_schema_length=None), captures, blocks, chain)
+    if not findings:
+        lines.append(report.as_it_was(derived, of_source=args.dsn is not None))
+    print("\n".join(lines))
     return int(bool(findings))
 
 

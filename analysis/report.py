@@ -3,7 +3,7 @@
 import json
 import math
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -44,6 +44,28 @@ def counted(findings: pl.DataFrame) -> str:
     return " · ".join(f"{row['len']:,} {row['table']}: {row['problem']}" for row in counts)
 
 
+Derived = Literal["compared", "of another version", "none"]
+
+
+def verified(findings: pl.DataFrame, captures: int, blocks: int, chain_hash: str) -> list[str]:
+    """Tell what verify looked at and found, line by line."""
+    lines = [f"{captures:,} capture{'s' * (captures != 1)}, {blocks:,} block{'s' * (blocks != 1)}, chained to {chain_hash}"]
+    if len(findings):
+        lines.append(f"{len(findings):,} finding{'s' * (len(findings) != 1)}: {counted(findings)}")
+        lines.append(table(findings.drop(name for name in findings.columns if findings[name].null_count() == len(findings))))
+    return lines
+
+
+def as_it_was(derived: Derived, *, of_source: bool) -> str:
+    """Say what was compared and is the same."""
+    told = {
+        "compared": ", every derived relation what follows from it",
+        "of another version": "; what another version of the kit derived from it was not compared",
+        "none": "",
+    }
+    return f"Every block holds what was captured{told[derived]}{', and the source holds the same' if of_source else ''}."
+
+
 def matrix(matrix: pl.DataFrame) -> str:
     """Draw recorded against replayed verdicts."""
     replayed = {"replayed clear": "clear", "replayed conflict": "conflict", "cannot tell": "unknown"}
@@ -73,6 +95,35 @@ def causes(changed: pl.DataFrame) -> str:
     counted = changed.group_by("replayed_verdict", "cause").len().sort("len", "cause", descending=[True, False])
     told = [f"{row['len']:,} {row['replayed_verdict']}: {Cause(row['cause']).words}" for row in counted.to_dicts()]
     return f" ({' · '.join(told)})" if told else ""
+
+
+def replayed(
+    matrix_rows: pl.DataFrame, extent: dict[str, Any], under: tuple[str, pl.DataFrame, pl.DataFrame] | None, *, verbose: bool
+) -> list[str]:
+    """Tell the matrix and its causes, line by line; ``under`` another rule: its name, and the checks and pairs that differ."""
+    lines = [matrix(matrix_rows), "", *off_diagonal(matrix_rows)]
+    if under is not None:
+        rule, changed, pairs = under
+        lines.append(f"Under {rule} instead: {len(changed):,} checks come out otherwise{causes(changed)}")
+        if verbose and len(changed):
+            lines.append(table(changed))
+        refused = int(pairs["refused"].sum())
+        lines.append(
+            f"By their timestamps {refused:,} pairs of allocations stood at once that {rule} refuses "
+            "and the rule in force accepts, "
+            f"and {len(pairs) - refused:,} the other way round" + ("" if verbose else "; list all of them with --verbose")
+        )
+        if verbose and len(pairs):
+            lines.append(table(pairs.drop("refused_in_force")))
+    if extent["checks"]:
+        lines.append(
+            f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
+            f"{extent['first_checked_at']:%d %b %Y} to {extent['last_checked_at']:%d %b %Y}; "
+            f"{extent['quarantined']:,} rows in quarantine (forensics checks --quarantine)"
+        )
+    if extent["tenant"]:
+        lines.append(f"Captured as tenant {extent['tenant']}: what other restaurants hold is out of sight")
+    return lines
 
 
 def cache(figures: dict[str, Any]) -> list[str]:

@@ -82,3 +82,15 @@ def test_a_capture_says_why_rows_are_in_quarantine() -> None:
     reasons = [{"rows": 2, "reason": "window is not a range"}, {"rows": 1, "reason": "snapshot is not an object"}]
     told = report.captured(MANIFEST | {"quarantined": 3}, reasons)
     assert "3 quarantined: 2 window is not a range, 1 snapshot is not an object" in told
+
+
+@pytest.mark.parametrize(
+    ("derived", "of_source", "line"),
+    [
+        ("compared", True, "captured, every derived relation what follows from it, and the source holds the same."),
+        ("of another version", False, "captured; what another version of the kit derived from it was not compared."),
+        ("none", False, "captured."),
+    ],
+)
+def test_verify_says_no_more_than_it_compared(derived: report.Derived, of_source: bool, line: str) -> None:
+    assert report.as_it_was(derived, of_source=of_source) == f"Every block holds what was {line}"
