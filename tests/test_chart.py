@@ -273,6 +273,21 @@ def test_a_timeline_is_in_the_time_of_the_restaurant() -> None:
     )
 
 
+def test_a_bound_beyond_the_frame_is_not_drawn_as_if_it_ended_there(sample: duckdb.DuckDBPyConnection) -> None:
+    curve = measure.ttl_curve(sample, measure.FINE_TTLS_S)
+    of_write = curve.filter(pl.col("policy") == "last_write", pl.col("ttl_s") > 0)
+    highest = of_write.select((pl.col("hits_high") / pl.col("lookups")).max()).item()
+    drawn = chart.hit_rate_by_ttl(curve).to_dict()
+    [area] = [layer for layer in drawn["layer"] if layer["mark"]["type"] == "area"]
+    [top] = {
+        layer["encoding"]["y"]["scale"]["domain"][1] for layer in drawn["layer"] if "scale" in layer["encoding"].get("y", {})
+    }
+    shown = [row["hit_rate_high"] for row in drawn["datasets"][area["data"]["name"]]]
+    assert max(shown) <= top < highest
+    assert shown == (of_write["hits_high"] / of_write["lookups"]).to_list()[: len(shown)], "bounds are drawn as they are"
+    assert "more than the axis shows" in subtitle(chart.hit_rate_by_ttl(curve))
+
+
 def test_what_is_shared_is_dark_and_what_is_recommended_has_a_row() -> None:
     fitting = Alternative("t9", "T9", REQUEST.window, 0.0, 4)
     drawn = timeline.draw(replace(REFUSED, alternatives=(fitting,)))

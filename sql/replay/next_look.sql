@@ -25,8 +25,10 @@ looks as (
         and c.checked_at > asked.checked_at + interval 1 minute
         and c.scope_lower_pos <= asked.lower_pos
         and asked.upper_pos <= c.scope_upper_pos
+    anti join quarantine as q
+        on q.key = c.check_id
+        and q.relation in ('checks', 'snapshot allocations')
     where c.snapshot_problem is null
-    and c.check_id not in (select q.key from quarantine as q where q.relation in ('checks', 'snapshot allocations'))
 
     union all
 
