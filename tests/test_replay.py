@@ -330,6 +330,9 @@ class TestRivalsBeyondTheSnapshot:
         third = replace(other, name="c3", checked_at=after + timedelta(seconds=1))
         assert self.first_seen(third, other, detail=detail) == Look(after, "c2", None)
         assert self.first_seen(other, detail=detail, allocations=[firm.row()]) == Look(after, "c2", None)
+        # Another check of the very same instant may have seen it as a hold still.
+        held_then = replace(other, name="c0", held=(replace(firm, shadow=True),))
+        assert self.first_seen(held_then, other, detail=detail) == Look(after, "c2", None)
         # The snapshot of another check may show it as a hold, or at another time, and its own one before it commits.
         for held in (replace(firm, shadow=True), replace(firm, window="[8,9)")):
             captured = Look(datetime.fromisoformat(CAPTURED_AT), None, 1)
@@ -564,6 +567,9 @@ class TestRuleInForce:
             told = replay.check(planted(checks=[check.row()], allocations=rows), "c1")
             assert [conflict.rival.allocation_id for conflict in told.conflicts] == [rival]
             assert (told.rule and told.rule.version, told.cause) == ("strict", Cause.AGREED)
+        # Of a rival that nothing shows nobody knows whether the other rule looks at it.
+        con = planted(checks=[alone.row()])
+        assert con.execute("select rule, source from rivals").fetchall() == [(strict, "named by PostgreSQL")]
 
     def test_what_another_rule_named_is_no_rival_under_this_one(self) -> None:
         key = '(resource_id, "window")'

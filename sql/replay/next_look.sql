@@ -28,7 +28,6 @@ looks as (
     anti join quarantine as q
         on q.key = c.check_id
         and q.relation in ('checks', 'snapshot allocations')
-    where c.snapshot_problem is null
 
     union all
 
