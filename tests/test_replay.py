@@ -572,8 +572,8 @@ class TestRuleInForce:
         assert con.execute("select rule, source from rivals").fetchall() == [(strict, "named by PostgreSQL")]
 
     def test_what_another_rule_named_is_no_rival_under_this_one(self) -> None:
-        key = '(resource_id, "window")'
-        detail = f"Key {key}=(T, {window('[5,8)')}) conflicts with existing key {key}=(T, {window('[0,10)')})."
+        key = '(resource_type, resource_id, "window")'
+        detail = f"Key {key}=(table, T, {window('[5,8)')}) conflicts with existing key {key}=(table, T, {window('[0,10)')})."
         check = replace(ALONE, conflict=refusal("23P01", "gone", "gone", detail))
         rival = replace(LATER, restaurant_id="S").row()
         told = replay.check(planted(checks=[check.row()], allocations=[rival]), "c1")
