@@ -23,9 +23,10 @@ def state(con: duckdb.DuckDBPyConnection, restaurant_id: str, at: datetime) -> d
     """Return who held what at a restaurant at an instant: the object that ``forensics state --json`` prints.
 
     ``presence`` is certain between an allocation's last change and its last sighting, and possible from there to its next
-    known change, or to a snapshot that covers its window without it. ``grade`` is partial, as an allocation that lived between
-    two sightings leaves no trace, and none after the last capture or where nothing of the restaurant is known. Raises
-    NotFoundError for a restaurant without evidence.
+    known change, or to a snapshot that covers its window without it; as well as from when it was made, or the last such
+    snapshot, to its first change that anything shows: it was there, and where it stood nobody saw. ``grade`` is partial, as
+    an allocation that lived between two sightings leaves no trace, and none after the last capture or where nothing of the
+    restaurant is known. Raises NotFoundError for a restaurant without evidence.
     """
     known = con.execute(
         "select 1 from restaurants where restaurant_id = $id union select 1 from checks where restaurant_id = $id "

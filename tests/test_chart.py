@@ -408,3 +408,120 @@ def test_outcomes_differ_in_grey_print_from_their_neighbours(sample: duckdb.Duck
     assert all(abs(b - a) > 0.15 for a, b in pairwise(greys))
     by_age = CHARTS["by age"](sample).to_dict()["layer"][0]["encoding"]["color"]["scale"]["range"]
     assert abs(luminance(by_age[0]) - luminance(by_age[1])) > 0.15
+
+
+def plotted(drawn: Any, mark: str, *channels: str) -> list[list[Any]]:
+    """Return what each layer with a mark plots: for each of its rows the values of these channels."""
+    spec = drawn.to_dict()
+
+    def layers(part: dict[str, Any], data: Any) -> list[tuple[dict[str, Any], Any]]:
+        data = part.get("data", data)
+        inner = part.get("layer") or part.get("vconcat")
+        return [(part, data)] if inner is None else [found for each in inner for found in layers(each, data)]
+
+    found = []
+    for layer, data in layers(spec, None):
+        if layer["mark"]["type"] == mark:
+            fields = [layer["encoding"][channel]["field"] for channel in channels]
+            found.append([tuple(row[field] for field in fields) for row in spec["datasets"][data["name"]]])
+    return found
+
+
+def test_by_day_every_mark_has_its_number() -> None:
+    hits = [1, 0, 0, 0, 0, 0, 0, 6]
+    days = pl.DataFrame(
+        {
+            "label": [f"2025-11-0{n}" for n in range(1, 9)],
+            "lookups": [4, 1, 1, 1, 1, 1, 1, 8],
+            "hits": hits,
+            "hit_rate_low": [0.125, *[0.0] * 7],
+            "hit_rate_high": [0.5, *[0.0] * 7],
+        }
+    )
+    drawn = chart.hit_rate_by_day(days)
+    assert [y for (y,) in plotted(drawn, "circle", "y")[0]] == [0.25, 0, 0, 0, 0, 0, 0, 0.75]
+    assert plotted(drawn, "rule", "y", "y2")[0][0] == (0.125, 0.5)
+    # Seven days: the first has left the mean of the last.
+    rolling = [y for (y,) in plotted(drawn, "line", "y")[0]]
+    assert (rolling[0], rolling[6], rolling[7]) == (1 / 4, 1 / 10, 6 / 14)
+    assert [y for (y,) in plotted(drawn, "bar", "y")[0]] == days["lookups"].to_list()
+
+
+def test_by_group_every_bar_has_its_number() -> None:
+    group = {
+        "lookups": 64,
+        "hits": 12,
+        "retry_hits": 4,
+        "expired_misses": 16,
+        "first_checks": 32,
+        "cold_misses": 3,
+        "errors": 1,
+    }
+    drawn = chart.outcomes_by(pl.DataFrame([{"label": "T", **group}]), "what")
+    assert dict(plotted(drawn, "bar", "color", "x")[0]) == {
+        "retries answered": 4 / 64,
+        "re-checks answered": 8 / 64,
+        "expired": 16 / 64,
+        "first check of a booking": 32 / 64,
+        "other request": 3 / 64,
+        "error": 1 / 64,
+    }
+
+
+def test_by_age_every_bar_has_its_number() -> None:
+    drawn = chart.ages(pl.DataFrame({"up_to_s": [60, None], "safe_hits": [5, 4], "stale_hits": [2, 0]}))
+    near, far = "up to 1 minute", "over 1 minute"
+    assert set(plotted(drawn, "bar", "x", "y", "color")[0]) == {
+        (near, 5, "still holds"),
+        (near, 2, "no longer holds"),
+        (far, 4, "still holds"),
+        (far, 0, "no longer holds"),
+    }
+    assert plotted(drawn, "text", "x", "y", "text") == [[(near, 7, 2)]]
+    assert title(drawn) == "63.6 % of the repeats come within 1 minute of the answer, and 18.2 % get a wrong one"
+
+
+def test_by_ttl_every_line_has_its_number() -> None:
+    point = {"lookups": 64, "hits_low": 8, "hits_high": 24}
+    curve = pl.DataFrame(
+        [
+            {"policy": "last_use", "ttl_s": 900, **point, "hits": 20, "stale_hits": 3},
+            {"policy": "last_write", "ttl_s": 900, **point, "hits": 18, "stale_hits": 2},
+        ]
+    )
+    drawn = chart.hit_rate_by_ttl(curve)
+    assert plotted(drawn, "area", "x", "y", "y2") == [[(0.25, 8 / 64, 24 / 64)]]
+    assert plotted(drawn, "line", "x", "y") == [
+        [(0.25, 20 / 64)],
+        [(0.25, 3 / 64)],
+        [(0.25, 18 / 64)],
+        [(0.25, 2 / 64)],
+    ]
+    # The words stand at the ends of the lines that they name.
+    *named, horizon = [layer for layer in drawn.to_dict()["layer"] if layer["mark"]["type"] == "text"]
+    assert [(layer["encoding"]["text"]["value"], layer["encoding"]["y"]["field"]) for layer in named] == [
+        ("TTL from last use", "hit_rate"),
+        ("TTL from last write", "hit_rate"),
+        ("answered wrongly", "stale_rate"),
+    ]
+    assert horizon["encoding"]["text"]["field"] == "words"
+    assert plotted(drawn, "rule", "x") == [[(0.25,)]]
+
+
+def test_of_growth_every_bar_has_its_number() -> None:
+    rows = pl.DataFrame({"label": ["2025-11-01"], "checks": [3], "snapshot_bytes": [2_000_000], "conflict_bytes": [500_000]})
+    drawn = chart.growth(rows, {"bytes_a_day": 4_000_000, "low": 1_000_000, "high": 5_000_000})
+    assert plotted(drawn, "bar", "y") == [[(2.5,)]]
+    assert title(drawn) == "The evidence grows by 4.00 MB of text a day, 1.00 to 5.00 by the week"
+
+
+def test_of_retention_every_line_has_its_number() -> None:
+    row = {"rows_kept": 48, "rows_freed": 16, "bytes_kept": 30, "bytes_freed": 10, "explanations_lost": 4}
+    rows = pl.DataFrame([{"days": 30, **row, "purged_before_meal": 2, "as_of": datetime(2025, 11, 30, tzinfo=UTC)}])
+    drawn = chart.retention(rows, knee=12)
+    assert plotted(drawn, "line", "x", "y") == [[(30, 10 / 40)], [(30, 4 / 64)], [(30, 2 / 64)]]
+    names = [
+        layer for layer in drawn.to_dict()["layer"] if layer["mark"]["type"] == "text" and "value" in layer["encoding"]["text"]
+    ]
+    assert all(layer["encoding"]["text"]["value"] == layer["encoding"]["y"]["field"] for layer in names)
+    assert plotted(drawn, "rule", "x") == [[(12,)], [(30,)]]

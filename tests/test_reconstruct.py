@@ -171,6 +171,28 @@ class TestSeveralVersions:
 
     SEEN, NOON, HALF = "a1 [0,10) firm by:B · c1 [0,1)", datetime(2025, 11, 20, 12, tzinfo=UTC), timedelta(minutes=30)
 
+    @pytest.mark.parametrize(
+        ("check", "since"),
+        [(None, "09:00"), ("c1 [0,1) scope:[0,10)", "11:30"), ("c1 [0,1) scope:[0,9)", "09:00"), (SEEN, None)],
+        ids=["nobody looked", "a snapshot was without it", "it did not cover it", "it was seen"],
+    )
+    def test_before_its_first_change_it_stood_perhaps(self, check: str | None, since: str | None) -> None:
+        """Made at nine, changed at noon: what it was in between is known where somebody looked."""
+        looked = datetime(2025, 11, 20, 11, 30, tzinfo=UTC)
+        checks = [replace(story(check), checked_at=looked).row()] if check else []
+        made = looked.replace(hour=9, minute=0)
+        held_then = A1.row(created_at=made.isoformat(), updated_at=self.NOON.isoformat())
+        con = planted(restaurants=[R], checks=checks, allocations=[held_then])
+        rows = reconstruct.state(con, "R", self.NOON - SECOND)["allocations"]
+        if since:
+            [row] = rows
+            assert (row["presence"], row["until"]) == ("possible", self.NOON)
+            assert f"{row['since']:%H:%M}" == since
+            assert held(con, row["since"] - SECOND) == []
+        else:
+            assert [row["since"] for row in rows] == [CHANGED]
+        assert held(con, self.NOON) == [("a1", "certain")]
+
     def test_vanished(self) -> None:
         con = planted(
             captures=TWO_CAPTURES,

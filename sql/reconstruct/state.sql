@@ -1,5 +1,6 @@
 -- Who held what at one restaurant at one instant: certain between a version's last change and its last sighting,
--- possible after that until its next known change, or until a snapshot that covers its window is without it.
+-- possible after that until its next known change, or until a snapshot that covers its window is without it. An allocation
+-- that nobody saw before it was changed is possible since it was made, or since the last such snapshot.
 -- Grain: allocation.
 -- Parameters: restaurant_id, at.
 with complete as (
@@ -27,7 +28,20 @@ versions as (
             where c.checked_at > v.last_seen_at + interval 1 minute
             and c.scope_lower_pos <= v.lower_pos
             and v.upper_pos <= c.scope_upper_pos
-        ) as absent_at
+        ) as absent_at,
+        -- There it was, but where it stood then only its first version could tell.
+        if(
+            row_number() over (partition by allocation_id order by updated_at, first_seen_at) = 1
+            and created_at < updated_at,
+            greatest(created_at, (
+                select max(c.checked_at)
+                from complete as c
+                where c.checked_at < v.updated_at - interval 1 minute
+                and c.scope_lower_pos <= v.lower_pos
+                and v.upper_pos <= c.scope_upper_pos
+            )),
+            updated_at
+        ) as possible_at
     from allocation_versions as v
     where v.restaurant_id = $restaurant_id
 ),
@@ -66,14 +80,14 @@ select
     v.resource_id,
     v."window",
     v.shadow,
-    if($at <= v.last_seen_at, 'certain', 'possible') as presence,
-    v.updated_at as since,
-    least(v.next_updated_at, v.absent_at, g.missed_at) as until,
+    if($at between v.updated_at and v.last_seen_at, 'certain', 'possible') as presence,
+    if($at < v.updated_at, v.possible_at, v.updated_at) as since,
+    if($at < v.updated_at, v.updated_at, least(v.next_updated_at, v.absent_at, g.missed_at)) as until,
     array_to_string(v.sources, ', ') as source
 from versions as v
 asof left join missed as g
     on g.allocation_id = v.allocation_id
     and g.missed_at >= v.updated_at
-where v.updated_at <= $at
+where v.possible_at <= $at
 and $at < coalesce(least(v.next_updated_at, v.absent_at, g.missed_at), 'infinity'::timestamptz)
 order by v.resource_type, v.resource_id, v.window_lower, v.allocation_id
