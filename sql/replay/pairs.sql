@@ -11,9 +11,17 @@ with rows as not materialized (
             if(list_contains($equality::varchar[], 'booking_id'), booking_id, null),
             if(list_contains($equality::varchar[], 'shadow'), shadow, null),
             if(list_contains($equality::varchar[], 'is_maintenance'), is_maintenance, null)
-        ) as key,
-        lower_pos,
-        upper_pos
+        ) & 18446744069414584320 as key,
+        case
+            when lower_pos::double between 0 and 17179869180000000 then floor(lower_pos::double / 4000000)::ubigint
+            when lower_pos < 0 then 0
+            else 4294967295
+        end as lower_s,
+        case
+            when upper_pos::double between 0 and 17179869180000000 then floor(upper_pos::double / 4000000)::ubigint
+            when upper_pos < 0 then 0
+            else 4294967295
+        end as upper_s
     from allocation_versions
     -- An empty window has no place, and any null in a compared column passes, as in PostgreSQL.
     where lower_pos <= upper_pos
@@ -28,55 +36,45 @@ with rows as not materialized (
 
 -- Up to the last step windows are in whole seconds since 1970, and keys are hashes. Rounding down and clamping keep order:
 -- like a hash that two keys share, they may add pairs, and never lose one. In the end everything is compared exactly.
---
--- Where each window begins after the one listed before it has ended, all are apart. The store lists them in order, so few
--- keys are suspect: those whose windows are not apart, or only not in order.
-suspects as materialized (
+listed as materialized (
     select
-        id,
-        key & 18446744069414584320
-        | least(greatest(floor(lower_pos::double / 4000000), 0), 4294967295)::ubigint as start_key,
-        least(greatest(floor(upper_pos::double / 4000000), 0), 4294967295)::uinteger as end_s
+        key,
+        list(lower_s << 32 | upper_s) as windows
     from rows
-    where key in (
-        select key
+    group by key
+),
+
+-- Where each window begins after the one listed before it has ended, all are apart: the store lists them in order, so that few
+-- keys are left to sort. Of two that overlap, the earlier overlaps its next neighbour too: that begins no later than the other.
+earlier as materialized (
+    select distinct
+        key | (this >> 32) as start_key,
+        key | (this & 4294967295) as end_key,
+        ceil(log2(((this & 4294967295) - (this >> 32) + 1)::double))::utinyint as level
+    from (
+        select
+            key,
+            unnest(windows) as this,
+            unnest(windows[2:]) as next
         from (
             select
                 key,
-                unnest(windows) as this,
-                unnest(windows[2:]) as next
-            from (
-                select
-                    key,
-                    list(
-                        least(greatest(floor(lower_pos::double / 4000000), 0), 4294967295)::ubigint << 32
-                        | least(greatest(floor(upper_pos::double / 4000000), 0), 4294967295)::ubigint
-                    ) as windows
-                from rows
-                group by key
+                list_sort(windows) as windows
+            from listed
+            where key in (
+                select key
+                from (
+                    select
+                        key,
+                        unnest(windows) as this,
+                        unnest(windows[2:]) as next
+                    from listed
+                )
+                where next >> 32 <= this & 4294967295
             )
         )
-        where next >> 32 <= this & 4294967295
     )
-),
-
--- One number sorts by key, then start; all columns are in the order, and the window is over nothing, so that rows stream.
--- Of two that overlap, the earlier overlaps its next neighbour too, for that one begins no later than the other of the two.
-earlier as materialized (
-    select
-        id,
-        start_key,
-        end_key,
-        ceil(log2((end_key - start_key + 1)::double))::utinyint as level
-    from (
-        select
-            id,
-            start_key,
-            start_key & 18446744069414584320 | end_s as end_key,
-            lead(start_key) over () as next_start_key
-        from (select start_key, end_s, id from suspects order by start_key, end_s, id)
-    )
-    where next_start_key <= end_key
+    where next >> 32 <= this & 4294967295
 ),
 
 -- At its level cells are no shorter than a window is: it lies in at most two, and what it overlaps begins in one of them.
@@ -87,27 +85,51 @@ cells as (
     from earlier
 ),
 
-later as (
+suspects as materialized (
     select
+        id,
+        key | lower_s as start_key,
+        key | upper_s as end_key
+    from rows
+    where key in (select start_key & 18446744069414584320 from earlier)
+),
+
+-- What begins inside an earlier window, and the rows of that window itself.
+within as materialized (
+    select
+        c.start_key,
+        c.end_key,
         s.id,
-        s.start_key,
-        l.level,
-        s.start_key >> l.level as cell
-    from suspects as s
-    cross join (select distinct level from earlier) as l
-    where s.start_key >> 32 in (select start_key >> 32 from earlier)
+        s.start_key as found_start_key,
+        s.end_key as found_end_key
+    from (
+        select
+            *,
+            start_key >> level as cell
+        from suspects
+        cross join (select distinct level from earlier)
+    ) as s
+    inner join cells as c
+        on c.level = s.level
+        and c.cell = s.cell
+        and s.start_key between c.start_key and c.end_key
 ),
 
 near as materialized (
     select
         e.id as earlier_id,
         l.id as later_id
-    from later as l
-    inner join cells as e
-        on e.level = l.level
-        and e.cell = l.cell
-        and l.start_key between e.start_key and e.end_key
-        and l.id <> e.id
+    from within as l
+    inner join within as e
+        on e.start_key = l.start_key
+        and e.end_key = l.end_key
+    where e.found_start_key = e.start_key
+    and e.found_end_key = e.end_key
+    and (
+        l.found_start_key > e.start_key
+        or l.found_end_key > e.end_key
+        or (l.found_end_key = e.end_key and l.id > e.id)
+    )
 ),
 
 members as materialized (
@@ -123,7 +145,7 @@ members as materialized (
 
 ways as (
     select earlier_id as id, later_id as other_id from near
-    union
+    union all
     select later_id as id, earlier_id as other_id from near
 ),
 
