@@ -4,6 +4,7 @@ Windows are told in minutes (see story.py) and planted as versions of allocation
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
@@ -133,6 +134,12 @@ OTHERS = {
     "of no known beginning": (replace(B, stood=(None, 9)), False),
     "itself, changed": (replace(A, window="[5,8)"), False),
 }
+
+
+def test_an_overlap_within_one_second() -> None:
+    ends, begins = replace(A, window="[0,10.015)"), replace(B, window="[10.01,12)")
+    with closing(stored([ends, begins])) as con:
+        assert pairs(con) == [("a", "b")]
 
 
 @pytest.mark.parametrize(("other", "pair"), OTHERS.values(), ids=OTHERS)
