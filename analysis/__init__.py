@@ -53,8 +53,7 @@ def open_store(store: str | Path | None = None) -> duckdb.DuckDBPyConnection:
     path = Path(store or os.environ.get("FORENSICS_STORE") or Path(__file__).parent.parent / "data" / "sample")
     con = stores.connect(path)
     if not path.is_dir():
-        derived = con.execute("select count(*) from duckdb_tables() where table_name = 'derivation'").fetchall() != [(0,)]
-        if derived and con.execute("select digest from derivation").fetchall() == [(query.digest(),)]:
+        if query.derived_by_this_version(con):
             return con
         con.close()
         con = stores.connect_raw(path)

@@ -75,7 +75,7 @@ def _pull(
                 connection.rollback()
                 # Without snapshots what is derived also rests on when captures looked, though they found nothing new.
                 found = any(row[f"rows_{what}"] for row in landed["relations"] for what in _DIFFERENCES)
-                if found or not _derived(con) or shape.name == "idempotency":
+                if found or not query.derived_by_this_version(con) or shape.name == "idempotency":
                     derive(con)
                 con.execute("commit")
         except (duckdb.IOException, duckdb.TransactionException) as error:
@@ -119,12 +119,6 @@ def _accepts(con: duckdb.DuckDBPyConnection, store: Path, tenant: str | None) ->
     if before and before[0] != tenant:
         saw = f"tenant {before[0]}" if before[0] else "every tenant"
         raise StoreError(f"{store} holds captures of {saw}: rows out of sight would be taken for vanished; use another file")
-
-
-def _derived(con: duckdb.DuckDBPyConnection) -> bool:
-    """Say whether this version of the kit derived what the store held before."""
-    known = con.execute("select 1 from duckdb_tables() where table_name = 'derivation'").fetchall()
-    return bool(known) and con.execute("select digest from derivation").fetchall() == [(query.digest(),)]
 
 
 def _land(

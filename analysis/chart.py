@@ -9,6 +9,7 @@ import polars as pl
 
 from analysis.canvas import BLUE, GREY, ORANGE, WIDTH, horizon, titled
 from analysis.model import ForensicsError
+from analysis.phrases import printable
 
 
 def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.TopLevelMixin:
@@ -68,9 +69,9 @@ def outcomes_by(frame: pl.DataFrame, what: str, *, ttl_s: float = math.inf) -> a
         "error": pl.col("errors"),
     }
     colours = [BLUE, "#8CC4E8", ORANGE, "#D9D9D9", "#A6A6A6", "black"]
-    # No SVG may hold a control character; what draws it ends the process over one.
-    printable = pl.col("label").str.replace_all(r"\p{C}", "\N{REPLACEMENT CHARACTER}")
-    frame = frame.with_columns(label=pl.format("{}  ({})", printable, "lookups"))
+    # What draws an SVG ends the process over a control character.
+    frame = frame.with_columns(label=pl.Series([printable(label) for label in frame["label"]], dtype=pl.String))
+    frame = frame.with_columns(label=pl.format("{}  ({})", "label", "lookups"))
     tidy = frame.select("label", "lookups", **told).unpivot(
         index=["label", "lookups"], variable_name="outcome", value_name="count"
     )

@@ -72,13 +72,10 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
     Null where another version of the kit derived what the file has: this one reads none of it, see
     :func:`analysis.open_store`, and has nothing to compare.
     """
-    with closing(stores.connect_raw(store)) as con:
-        held = {
-            name for (name,) in con.execute("select table_name from duckdb_tables() where database_name = 'kept'").fetchall()
-        }
-        here = [(query.digest(),)]
-        if "derivation" not in held or con.execute("select digest from kept.derivation").fetchall() != here:
+    with closing(stores.connect(store)) as con:
+        if not query.derived_by_this_version(con):
             return None
+    with closing(stores.connect_raw(store)) as con:
         derive(con)
         findings = []
         for (name,) in con.execute(
@@ -101,12 +98,13 @@ def compare(con: duckdb.DuckDBPyConnection, connection: "psycopg.Connection") ->
     """Compare the newest versions that the store holds with the rows of a source, hashed there; list each difference.
 
     A ``problem`` is new, late (its writer was in flight at the last capture, and committed after it), changed or vanished;
-    ``key`` names the row. Raises SourceError where the source is a standby that has not replayed what the store holds.
+    ``key`` names the row. Where rows differ and the source is not the one that was captured, that comes first. Raises
+    SourceError where the source is a standby that has not replayed what the store holds.
     """
     from analysis import source  # a PostgreSQL client takes a fifth of a second that reading a store does not need
 
-    source.refuse_behind(connection, manifest.last(con))
-    [(in_flight,)] = con.execute("select in_flight from captures order by capture_id desc limit 1").fetchall()
+    last = manifest.last(con)
+    source.refuse_behind(connection, last)
     shape = source.shape(connection)
     findings = [
         _finding(f"raw_{relation}", None, None, problem=f"cannot be compared: {why}")
@@ -129,9 +127,12 @@ def compare(con: duckdb.DuckDBPyConnection, connection: "psycopg.Connection") ->
         ).fetchall()
         schema = {"key": pl.String, "content_hash": pl.String, "row_xid": pl.String}
         con.register("there", pl.DataFrame(there, schema=schema, orient="row"))
-        differences = query.rows(con, "store/differences", in_flight=in_flight)
+        differences = query.rows(con, "store/differences", in_flight=last["in_flight"])
         findings += [_finding(raw, None, None, problem=row["problem"]) | {"key": row["key"]} for row in differences]
         con.unregister("there")
+    if findings and source.is_other(source.context(connection), last):
+        other = _finding("captures", last["capture_id"], None, problem="read another server or database than this one")
+        findings.insert(0, other)
     return findings
 
 

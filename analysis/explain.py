@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from analysis.model import Allocation, Cause, Check, Grade, Look, Rule, Verdict
+from analysis.phrases import printable
 from analysis.teller import Teller
 
 _COUNTED = ("snapshot", "reconstructed", "other restaurant", "same request", "later evidence", "named by PostgreSQL")
@@ -121,7 +122,7 @@ def render_text(check: Check, data: Mapping[str, Any]) -> str:
     lines += ["", told.basis()]
     lines += [f"Note: {note}." for note in data["notes"]]
     lines += [f"Cannot be seen: {limit}." for limit in data["cannot_see"]]
-    return "\n".join(_printable(line) for line in lines)
+    return "\n".join(printable(line) for line in lines)
 
 
 def render_html(check: Check, data: Mapping[str, Any], timeline: str = "") -> str:
@@ -154,7 +155,7 @@ def render_html(check: Check, data: Mapping[str, Any], timeline: str = "") -> st
         # As an image of its own: nothing in it can run, and its ids meet no others on the page.
         picture = b64encode(timeline.encode()).decode()
         parts.append(f'<img alt="The tables around the request" src="data:image/svg+xml;base64,{picture}">')
-    return _printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="\n")
+    return printable(f'<div style="max-width:60em;line-height:1.5">{"".join(parts)}</div>', keep="\n")
 
 
 def _to_clear(check: Check) -> list[str] | None:
@@ -259,8 +260,3 @@ def _look(look: Look | None) -> dict[str, Any] | None:
 
 def _iso(instant: datetime | None) -> str | None:
     return None if instant is None else instant.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _printable(text: str, keep: str = "") -> str:
-    """Replace control characters, which a terminal would obey, by a visible mark."""
-    return "".join(c if c in keep or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

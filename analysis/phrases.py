@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from string import ascii_uppercase
+from unicodedata import category
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 # Request is C, as in the story; rivals take the other letters.
@@ -27,6 +28,15 @@ def local_zone(name: str | None) -> tuple[ZoneInfo, str]:
         return ZoneInfo(name or "UTC"), (name or "UTC").rpartition("/")[2].replace("_", " ")
     except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: the name of a folder of zones
         return ZoneInfo("UTC"), "UTC"
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Replace by a visible mark what a terminal would obey and no SVG may hold; spaces of every width stay.
+
+    >>> printable("T7\x1b[31m\u202e, a\xa0bar") == "T7\ufffd[31m\ufffd, a\xa0bar"
+    True
+    """
+    return "".join(c if c.isprintable() or c in keep or category(c) == "Zs" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def weekday(local: datetime) -> str:

@@ -40,6 +40,12 @@ def digest() -> str:
     return sha256(b"".join(path.read_bytes() for path in (*statements, *modules))).hexdigest()
 
 
+def derived_by_this_version(con: duckdb.DuckDBPyConnection) -> bool:
+    """Say whether what a connection shows as ``derivation``, if anything, is of this version of the kit."""
+    known = con.execute("select 1 from duckdb_columns() where table_name = 'derivation'").fetchall()
+    return bool(known) and con.execute("select digest from derivation").fetchall() == [(digest(),)]
+
+
 def frame(con: duckdb.DuckDBPyConnection, name: str, /, **parameters: Any) -> pl.DataFrame:
     """Run a DuckDB statement and return its rows; parameters are bound, a missing or excess one raises."""
     found: pl.DataFrame = con.sql(text(name), params=parameters).pl()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis.model import Cause
+from analysis.phrases import printable
 
 
 def as_json(data: dict[str, Any]) -> str:
@@ -35,7 +36,7 @@ def _cell(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S.%f}Z"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() else f"{value:g}"
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return printable(str(value))
 
 
 def counted(findings: pl.DataFrame) -> str:

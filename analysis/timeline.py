@@ -10,7 +10,7 @@ import polars as pl
 
 from analysis.canvas import GREY, ORANGE, horizon, titled
 from analysis.model import Allocation, Check, Conflict, Grade, Window
-from analysis.phrases import local_zone, rival_names
+from analysis.phrases import local_zone, printable, rival_names
 
 HELD = {"booking": "#A9CFE8", "hold": "#F0F0F0", "maintenance": "#8C8C8C", "rival": ORANGE}
 TABLES = 14  # rows that are still read at a glance
@@ -105,7 +105,7 @@ def _bar(allocation: Allocation, kind: str, window: Window, letter: str | None =
         "kind": kind,
         "sure": sure,
         "letter": letter,
-        "booking": _printable(allocation.booking_id or "none"),
+        "booking": printable(allocation.booking_id or "none"),
         "window": window,
     }
 
@@ -185,7 +185,7 @@ def _checked(check: Check, view: tuple[datetime, datetime], offset: timedelta) -
 def _rows(check: Check, bars: Sequence[dict[str, Any]], view: tuple[datetime, datetime]) -> tuple[list[str], int]:
     """Return the tables to draw, in the order of their numbers, and how many there are; none whose bars all lie elsewhere."""
     first = [_name(r) for r in check.requests] + [_name(c.rival) for c in check.conflicts]
-    fitting = [_printable(a.label or a.resource_id) for a in check.alternatives or ()]
+    fitting = [printable(a.label or a.resource_id) for a in check.alternatives or ()]
     every = sorted({bar["table"] for bar in bars} | set(first) | set(fitting), key=_by_number)
     inside = {bar["table"] for bar in bars if _meets(bar["window"], view)}
     shown = [table for table in every if table in inside or table in first or table in fitting]
@@ -202,12 +202,7 @@ def _by_number(table: str) -> list[tuple[int, str]]:
 
 
 def _name(allocation: Allocation) -> str:
-    return _printable(allocation.label or allocation.resource_id or "unknown")
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which no SVG may hold, by a visible mark."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return printable(allocation.label or allocation.resource_id or "unknown")
 
 
 def _title(check: Check) -> str:
@@ -238,9 +233,7 @@ def _subtitle(check: Check, drawn: int, tables: int) -> str:
     offset, _ = _local(check)
     lower = check.requests[0].window.lower if check.requests else None
     at = check.checked_at.astimezone(local_zone(check.timezone)[0])
-    parts = [
-        f"Check {_printable(check.check_id)}, run {at:%d %b %H:%M}{f', for {lower + offset:%a %d %b %Y}' if lower else ''}"
-    ]
+    parts = [f"Check {printable(check.check_id)}, run {at:%d %b %H:%M}{f', for {lower + offset:%a %d %b %Y}' if lower else ''}"]
     parts += ["outlined: requested"] if check.requests else []
     parts += ["dark: shared"] if check.conflicts else []
     parts += ["dashed: perhaps gone"] if any(a.source == "perhaps gone" for a in check.state) else []

@@ -58,6 +58,13 @@ def test_a_store_as_it_was_written(captured: str, store: Path) -> None:
     assert differences(store, captured) == []
 
 
+def test_the_wrong_source_is_called_so(captured: str, store: Path, lab_dsn: str) -> None:
+    other = ("captures", "read another server or database than this one")
+    assert other in differences(store, lab_dsn)
+    run(captured, "update restaurants set name = 'The Bell' where id = %s", ANCHOR)
+    assert differences(store, captured) == [("raw_restaurants", "changed")]
+
+
 def test_the_lab_and_the_sample(lab_store: Path, lab_dsn: str) -> None:
     for evidence in (lab_store, Path(__file__).parent.parent / "data" / "sample"):
         assert verify(evidence) == set()
