@@ -70,8 +70,8 @@ def outcomes_by(frame: pl.DataFrame, what: str, *, ttl_s: float = math.inf) -> a
     }
     colours = [BLUE, "#8CC4E8", ORANGE, "#D9D9D9", "#A6A6A6", "black"]
     # What draws an SVG ends the process over a control character.
-    frame = frame.with_columns(label=pl.Series([printable(label) for label in frame["label"]], dtype=pl.String))
-    frame = frame.with_columns(label=pl.format("{}  ({})", "label", "lookups"))
+    name = pl.Series([printable(label) for label in frame["label"]], dtype=pl.String)
+    frame = frame.with_columns(name=name, label=pl.format("{}  ({})", name, "lookups"))
     tidy = frame.select("label", "lookups", **told).unpivot(
         index=["label", "lookups"], variable_name="outcome", value_name="count"
     )
@@ -102,10 +102,17 @@ def outcomes_by(frame: pl.DataFrame, what: str, *, ttl_s: float = math.inf) -> a
     lookups, hits = int(frame["lookups"].sum()), int(frame["hits"].sum())
     missed = {column: int(frame[column].sum()) for column in _MISSED}
     most = max(missed, key=lambda name: missed[name])
+    finding = f"{_MISSED[most]} are {_share(missed[most], lookups - hits)} of what {_cache(ttl_s, 'a')} misses"
+    # What a group of a few lookups answers is chance.
+    large = frame.filter(pl.col("lookups") * 20 >= lookups).sort(pl.col("hits") / pl.col("lookups"), descending=True)
+    beside = ""
+    if hits and len(large) > 1:
+        finding += f"; most answered: {large['name'][0]}, {_share(large['hits'][0], large['lookups'][0])}"
+        beside = " Most answered: of the groups with a twentieth of the lookups or more."
     return titled(
         bars,
-        f"{_MISSED[most]} are {_share(missed[most], lookups - hits)} of what {_cache(ttl_s, 'a')} misses",
-        f"{lookups:,} lookups, in brackets those of each group; {hits:,} answered. Inferred: every check was computed.",
+        finding,
+        f"{lookups:,} lookups, in brackets those of each group; {hits:,} answered. Inferred: every check was computed.{beside}",
         height={"step": 24},
     )
 
