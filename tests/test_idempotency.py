@@ -1,6 +1,7 @@
 """The idempotency shape, from a real PostgreSQL to the story: what it can tell, what it cannot, and what it never claims."""
 
 from contextlib import closing
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ def pull(house: House, store: Path) -> dict[str, Any]:
 
 def ask(store: Path, statement: str) -> list[tuple[Any, ...]]:
     with closing(analysis.open_store(store)) as con:
-        return con.execute(statement).fetchall()
+        rows: list[tuple[Any, ...]] = con.sql(statement).pl().rows()
+        return rows
 
 
 def explained(store: Path, check_id: str) -> analysis.Explanation:
@@ -225,6 +227,133 @@ def test_a_row_that_stood_all_the_time_is_an_alarm(house: House, store: Path) ->
     assert told.data["to_clear"] is None
     with closing(analysis.open_store(store)) as con:
         assert query.rows(con, "assert/rivals_in_evidence") == query.rows(con, "assert/verdicts_follow_rivals") == []
+
+
+BOOK = """insert into allocations (booking_id, resource_type, resource_id, shadow, restaurant_id, "window")
+    values (%s, 'table', %s, false, %s, %s)"""
+
+
+def held(store: Path, at: datetime) -> list[tuple[str, str, str]]:
+    """Return who held which table at an instant, and how sure that is."""
+    with closing(analysis.open_store(store)) as con:
+        rows = reconstruct.state(con, ANCHOR, at)["allocations"]
+    return sorted((row["booking_id"], row["resource_id"], row["presence"]) for row in rows)
+
+
+def test_what_was_seen_later_was_not_gone(house: House, store: Path) -> None:
+    """Unassigned and assigned anew in one transaction: both bear the instant of its start."""
+    house.book(1, 1)
+    with psycopg.connect(house.dsn) as conn:
+        conn.execute("select unassign_tables(%s)", [booking(1)])
+        conn.execute(BOOK, [booking(1), table(1), ANCHOR, MEAL])
+    pull(house, store)
+    [(made, seen)] = ask(
+        store, "select updated_at, last_seen_at from allocation_versions where list_contains(sources, 'allocations')"
+    )
+    assert held(store, made) == held(store, seen) == [(booking(1), table(1), "certain")]
+
+
+def test_what_a_log_gave_is_certain_only_until_it_was_given(house: House, store: Path) -> None:
+    """The row of booking 1 goes and no log says so: that it was given another table later does not show that it stood."""
+    house.book(1, 1)
+    house.run("delete from allocations")
+    house.book(2, 1)
+    house.run("update booking_confirmation_results set hold_id = %s where booking_id = %s", hold(9), booking(1))
+    house.hold(1, 2)
+    house.confirm(1, key="k2")
+    pull(house, store)
+    [(at,)] = ask(store, f"select checked_at from checks where booking_id = '{booking(2)}'")
+    assert held(store, at + timedelta(microseconds=1)) == [
+        (booking(1), table(1), "possible"),
+        (booking(2), table(1), "certain"),
+    ]
+    with closing(analysis.open_store(store)) as con:
+        assert not len(analysis.pairs_under(con, "v12"))
+
+
+def test_a_rule_that_compares_no_restaurants_is_not_broken_by_what_only_a_log_tells(house: House, store: Path) -> None:
+    house.book(1, 1)
+    bell = uuid(4, 1)
+    house.run("insert into restaurants values (%s, 'The Bell', 'Europe/London')", bell)
+    house.run("update capacity_outbox set restaurant_id = %s", bell)
+    house.run("delete from allocations; delete from audit_logs")
+    house.book(2, 1)
+    house.run(
+        "insert into audit_logs (action, entity, entity_id, metadata) values ('unassigned', 'booking', %s, '{}')", booking(1)
+    )
+    pull(house, store)
+    with closing(analysis.open_store(store)) as con:
+        assert con.execute("select restaurant_id from allocation_versions where sources = ['log']").fetchall() == [(bell,)]
+        assert not len(analysis.changed_under(con, "v11"))
+
+
+def test_an_event_without_an_id_is_one_event_however_often_its_status_changes(house: House, store: Path) -> None:
+    house.run("alter table capacity_outbox drop column id")
+    house.book(1, 1)
+    pull(house, store)
+    for status in ("sent", "done"):
+        house.run("update capacity_outbox set status = %s", status)
+        pull(house, store)
+    with closing(analysis.open_store(store)) as con:
+        assert measure.cache(con)["unseen"] == {"recorded": 1, "logged": 1, "computed_again": 0}
+    # A place that another row takes is another event; the first is not forgotten.
+    house.run("delete from capacity_outbox")
+    with psycopg.connect(house.dsn, autocommit=True) as conn:
+        conn.execute("vacuum capacity_outbox")
+    house.book(2, 2)
+    pull(house, store)
+    confirmed = ask(store, "select booking_id from logged where event = 'confirmed' order by all")
+    assert confirmed == [(booking(1),), (booking(2),)]
+
+
+def test_another_act_about_an_hour_earlier_is_no_clock(house: House, store: Path) -> None:
+    house.book(1, 1)
+    house.run("update booking_confirmation_results set hold_id = %s where booking_id = %s", hold(9), booking(1))
+    house.hold(1, 2)
+    house.confirm(1, key="k2")
+    shifted = "created_at - interval '1 hour' - interval '0.25 s'"
+    first = "idempotency_key = 'k'"
+    house.run(f"update booking_confirmation_results set created_at = {shifted} where {first}")
+    house.run(f"update capacity_outbox set created_at = {shifted} where {first}")
+    house.run(f"update audit_logs set created_at = {shifted} where id = (select min(id) from audit_logs)")
+    pull(house, store)
+    assert ask(store, "select distinct skew_s from checks") == [(0,)]
+
+
+def test_a_hold_that_was_confirmed_is_not_left_over(house: House, store: Path) -> None:
+    house.book(1, 1)
+    house.run(
+        """insert into table_holds (id, booking_id, restaurant_id, "window", policy_version, expires_at, status)
+        values (%s, %s, %s, %s, 1, now() - interval '1 hour', 'live')""",
+        hold(1),
+        booking(1),
+        ANCHOR,
+        MEAL,
+    )
+    house.hold(2, 2)
+    # Nor one of which nobody knows how long it lives, or what had a hold where no hold can be read.
+    for change in ("select", "alter table table_holds drop column expires_at cascade", "drop table table_holds cascade"):
+        house.run(change)
+        pull(house, store)
+        assert ask(store, "from leftovers") == [], change
+
+
+def test_uuids_in_logs_are_compared_whatever_their_spelling(house: House, store: Path) -> None:
+    house.book(10, 1)
+    house.run("update audit_logs set entity_id = upper(entity_id), metadata = upper(metadata::text)::jsonb")
+    house.run("update audit_logs set metadata = jsonb_build_object('tableIds', metadata -> 'TABLEIDS')")
+    pull(house, store)
+    assert ask(store, "select distinct booking_id, table_id from logged") == [(booking(10), table(1))]
+
+
+def test_a_row_that_says_no_change_is_held_from_its_first_sighting(house: House, store: Path) -> None:
+    house.book(1, 1)
+    house.run("alter table allocations alter updated_at drop not null; alter table allocations disable trigger all")
+    house.run("delete from audit_logs; delete from capacity_outbox; update allocations set updated_at = null")
+    pull(house, store)
+    [(made, seen)] = ask(store, "select created_at, first_seen_at from allocation_versions")
+    assert held(store, seen) == [(booking(1), table(1), "certain")]
+    assert held(store, made) == [(booking(1), table(1), "possible")]
 
 
 def test_every_question_has_an_answer_and_nothing_is_lost(

@@ -40,14 +40,16 @@ differences as (
     select
         check_id,
         source,
-        round((epoch_us(recorded_at) - epoch_us(logged_at)) / 900000000)::bigint * 900 as skew_s
+        round((epoch_us(recorded_at) - epoch_us(logged_at)) / 900000000)::bigint * 900 as skew_s,
+        epoch_us(recorded_at) - epoch_us(logged_at) = skew_s * 1000000 as is_exact
     from siblings
     -- No zone is further from UTC than 14 hours.
     where abs(epoch_us(recorded_at) - epoch_us(logged_at)) < 51300000000
     and abs(epoch_us(recorded_at) - epoch_us(logged_at) - skew_s * 1000000) <= tolerance_us
 ),
 
--- Where one sibling agrees and another does not, the agreeing one is off alike.
+-- What differs by whole quarters of an hour to the microsecond is of the same transaction; what does so nearly may be of another
+-- act. Where one sibling agrees and another does not, the agreeing one is off alike.
 chosen as (
     select
         check_id,
@@ -55,7 +57,7 @@ chosen as (
         string_agg(distinct source, ', ' order by source) as sibling
     from differences
     group by check_id, skew_s
-    qualify row_number() over (partition by check_id order by skew_s <> 0 desc, count(*) desc, abs(skew_s), skew_s) = 1
+    qualify row_number() over (partition by check_id order by bool_or(is_exact) desc, skew_s <> 0 desc, count(*) desc, abs(skew_s), skew_s) = 1
 )
 
 select

@@ -9,7 +9,12 @@ with newest as (
         select 'audit_logs' as source, * from raw_audit_logs
     )
     where strlen(document) <= 16777216
-    qualify row_number() over (partition by source, key order by capture_id desc) = 1
+    -- A row that has only its place for a key is another one once it is written again, and its place another's: it is known
+    -- by what it says, but for how far it was worked off.
+    qualify row_number() over (
+        partition by source, if(key[1] = '(', coalesce(try(json_merge_patch(document, '{"status": null}'))::varchar, document), key)
+        order by capture_id desc, key
+    ) = 1
 ),
 
 entries as (
@@ -46,6 +51,17 @@ said as (
             }'
         )) as told
     from entries
+),
+
+named as (
+    select
+        * exclude (told),
+        coalesce(entry.restaurant_id, told."restaurantId", told.restaurant_id) as restaurant_id,
+        coalesce(entry.booking_id, told."bookingId", told.booking_id, entry.entity_id) as booking_id,
+        coalesce(told."holdId", told.hold_id) as hold_id,
+        unnest(coalesce(told."tableIds", told.table_ids, [coalesce(told."tableId", told.table_id, entry.table_id)])) as table_id
+    from said
+    where event is not null
 )
 
 select
@@ -53,17 +69,18 @@ select
     key,
     event,
     try_cast(entry.created_at as timestamptz) as logged_at,
-    coalesce(entry.restaurant_id, told."restaurantId", told.restaurant_id) as restaurant_id,
-    coalesce(entry.booking_id, told."bookingId", told.booking_id, entry.entity_id) as booking_id,
-    coalesce(told."holdId", told.hold_id) as hold_id,
+    -- PostgreSQL compares uuids, not their spelling.
+    coalesce(if(are_uuids, try_cast(restaurant_id as uuid)::varchar, null), restaurant_id) as restaurant_id,
+    coalesce(if(are_uuids, try_cast(booking_id as uuid)::varchar, null), booking_id) as booking_id,
+    coalesce(if(are_uuids, try_cast(hold_id as uuid)::varchar, null), hold_id) as hold_id,
     entry.idempotency_key as idempotency_key,
-    unnest(coalesce(told."tableIds", told.table_ids, [coalesce(told."tableId", told.table_id, entry.table_id)])) as table_id,
+    coalesce(if(are_uuids, try_cast(table_id as uuid)::varchar, null), table_id) as table_id,
     case
         when list_has_all(json_keys(details), ['startAt', 'endAt'])
             then json_object('startAt', details -> '$.startAt', 'endAt', details -> '$.endAt')::varchar
         when list_has_all(json_keys(details), ['start_at', 'end_at'])
             then json_object('start_at', details -> '$.start_at', 'end_at', details -> '$.end_at')::varchar
     end as window_text
-from said
-where event is not null
+from named
+cross join ids
 order by source, key, table_id

@@ -113,8 +113,8 @@ assigned as (
     and w.problem is null
 ),
 
--- What a log says a booking was given stood, as far as the logs tell, until they say something else of that booking.
-told as (
+-- What a log says a booking was given, and when the logs next say something of that booking's tables.
+followed as (
     select
         a.*,
         coalesce(c.key, a.booking_id || '/' || a.table_id) as allocation_id,
@@ -141,6 +141,20 @@ told as (
         and c.resource_id = a.table_id
 ),
 
+-- Only what is said to be taken back is known to have stood until then.
+told as (
+    select
+        f.*,
+        exists (
+            from logged as n
+            where n.booking_id = f.booking_id
+            and n.logged_at = f.told_otherwise_at
+            and n.event = 'unassigned'
+            and coalesce(n.table_id = f.table_id, true)
+        ) as is_taken_back
+    from followed as f
+),
+
 every as (
     from seen
 
@@ -153,7 +167,7 @@ every as (
         false as is_maintenance,
         t.logged_at as updated_at,
         t.logged_at as first_seen_at,
-        coalesce(t.told_otherwise_at, t.logged_at) as last_seen_at,
+        if(t.is_taken_back, t.told_otherwise_at, t.logged_at) as last_seen_at,
         'log' as source
     from told as t
     -- Where the row itself shows the same, from no later on, the log adds nothing.

@@ -14,8 +14,13 @@ overdue as (
     from holds as h
     cross join last_capture as k
     where h.gone_by is null
-    and coalesce(h.expires_at <= k.captured_at, true)
+    and h.expires_at <= k.captured_at
     and h.status is distinct from 'confirmed'
+    and h.hold_id not in (
+        select hold_id from raw_confirmations where hold_id is not null
+        union all
+        select hold_id from logged where event = 'confirmed' and hold_id is not null
+    )
 ),
 
 shadow_rows as (
@@ -31,16 +36,23 @@ shadow_rows as (
         on gone.relation = 'allocations'
         and gone.key = a.key
         and gone.capture_id > a.capture_id
-    -- A live hold still has its shadow.
+    -- A live hold still has its shadow, and so may one of which nobody knows how long it lives.
     anti join (
         select h.booking_id
         from holds as h
         cross join last_capture as k
         where h.gone_by is null
-        and h.expires_at > k.captured_at
+        and coalesce(h.expires_at > k.captured_at, true)
     ) as live
         on live.booking_id = a.booking_id
     where try_cast(a.shadow as boolean)
+    -- Where no hold could be read, none is known to be over.
+    and not exists (
+        from capture_relations as r
+        where r.capture_id = k.capture_id
+        and r.relation = 'table_holds'
+        and r.rows_read is null
+    )
 )
 
 select

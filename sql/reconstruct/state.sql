@@ -42,8 +42,12 @@ versions as (
             )),
             updated_at
         ) as possible_at
-    from allocation_versions as v
-    where v.restaurant_id = $restaurant_id
+    from (
+        -- Of when it was changed, where nobody wrote that down, the first sighting is the latest bound.
+        select * replace (coalesce(updated_at, first_seen_at) as updated_at)
+        from allocation_versions
+        where restaurant_id = $restaurant_id
+    ) as v
 ),
 
 missed as (
@@ -87,7 +91,8 @@ select
 from versions as v
 asof left join missed as g
     on g.allocation_id = v.allocation_id
-    and g.missed_at >= v.updated_at
+    -- What was seen later was not gone.
+    and g.missed_at >= greatest(v.updated_at, v.last_seen_at)
 where v.possible_at <= $at
 and $at < coalesce(least(v.next_updated_at, v.absent_at, g.missed_at), 'infinity'::timestamptz)
 order by v.resource_type, v.resource_id, v.window_lower, v.allocation_id

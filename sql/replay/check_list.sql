@@ -12,7 +12,11 @@ select
     v.grade
 from checks as c
 inner join verdicts as v using (check_id)
-where ($booking_id is null or c.booking_id = lower($booking_id) or c.booking_id = $booking_id)
+where (
+    $booking_id is null
+    or c.booking_id = $booking_id
+    or (c.booking_id = lower($booking_id) and (select are_uuids from ids))
+)
 and (not $conflicts or v.replayed_verdict = 'conflict' or v.cause in ('rival_committed_meanwhile', 'rival_perhaps_committed_meanwhile'))
 and (not $disagreements or v.cause <> 'agreed')
 order by c.checked_at, try_cast(c.check_id as bigint), c.check_id

@@ -10,6 +10,7 @@ with asked as materialized (
         c.restaurant_id,
         c.checked_at,
         c.recorded_verdict,
+        c.shape = 'idempotency' and c.skew_s is null as is_of_unknown_instant,
         -- An overlap that was recorded without the key it met, as the deployed wrapper does.
         c.sqlstate = '23P01' or (c.sqlstate = 'P0001' and c.message in (from rule_names))
             as refused_by_nobody_named,
@@ -159,6 +160,9 @@ elsewhere as (
         and (not q.same_shadow or not a.shadow)
         and (not q.firm_only or not a.shadow)
         and q.checked_at between a.updated_at and a.last_seen_at
+        -- A log tells what was given, not what became of it; and by a clock that may be wrong nothing is certain.
+        and a.sources <> ['log']
+        and not q.is_of_unknown_instant
     anti join in_snapshot as s
         on s.check_id = q.check_id
         and s.rule = q.rule
