@@ -303,7 +303,7 @@ def retention(by_days: pl.DataFrame, *, days: int = 30, knee: int | None = None)
             f"{meals} would go before the meal"
         )
     else:
-        finding = f"Keeping {days} days frees nothing: the {checks:,} checks span less"
+        finding = f"Keeping {days} days frees nothing: the evidence spans less"
     as_of = f"; today is {by_days['as_of'][0]:%d %b %Y}, the newest check" if len(by_days) else ""
     subtitle = (
         f"{checks:,} checks{as_of}. Space is snapshot and conflict text. Gone before the meal is counted over all checks, "

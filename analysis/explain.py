@@ -234,6 +234,8 @@ def _cannot_see(check: Check) -> list[str]:
         ]
         if check.skew_s is None:
             limits.append("whether the recorded instant is right: nothing else was written with it, and its default may be off")
+            if check.checked_at > check.captured_at:
+                limits.append("when it was checked: the recorded instant is later than the capture that read it, and so is off")
     elif check.grade is not Grade.NONE:
         limits.append("allocations that were not committed when the snapshot was taken, unless later evidence shows them")
     if check.requests and check.requests[0].source == "inferred":

@@ -30,6 +30,16 @@ def local_zone(name: str | None) -> tuple[ZoneInfo, str]:
         return ZoneInfo("UTC"), "UTC"
 
 
+def counted(number: int, things: str) -> str:
+    """Write how many things there are, of which this is the plural.
+
+    >>> counted(1, "ledger entries"), counted(1, "checks"), counted(2100, "checks")
+    ('1 ledger entry', '1 check', '2,100 checks')
+    """
+    one = f"{things.removesuffix('ies')}y" if things.endswith("ies") else things.removesuffix("s")
+    return f"{number:,} {one if number == 1 else things}"
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Replace by a visible mark what a terminal would obey and no SVG may hold; spaces of every width stay.
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import polars as pl
 
+from analysis import phrases
 from analysis.model import Cause
-from analysis.phrases import printable
 
 
 def as_json(data: dict[str, Any]) -> str:
@@ -36,7 +36,7 @@ def _cell(value: object) -> str:
         return f"{value:%Y-%m-%d %H:%M:%S.%f}Z"
     if isinstance(value, float):
         return f"{value:.0f}" if value.is_integer() else f"{value:g}"
-    return printable(str(value))
+    return phrases.printable(str(value))
 
 
 def counted(findings: pl.DataFrame) -> str:
@@ -105,12 +105,14 @@ def replayed(
     lines = [matrix(matrix_rows), "", *off_diagonal(matrix_rows)]
     if under is not None:
         rule, changed, pairs = under
-        lines.append(f"Under {rule} instead: {len(changed):,} checks come out otherwise{causes(changed)}")
+        lines.append(
+            f"Under {rule} instead: {phrases.counted(len(changed), 'checks')} would come out otherwise{causes(changed)}"
+        )
         if verbose and len(changed):
             lines.append(table(changed))
         refused = int(pairs["refused"].sum())
         lines.append(
-            f"By their timestamps {refused:,} pairs of allocations stood at once that {rule} refuses "
+            f"By their timestamps {phrases.counted(refused, 'pairs')} of allocations stood at once that {rule} refuses "
             "and the rule in force accepts, "
             f"and {len(pairs) - refused:,} the other way round" + ("" if verbose else "; list all of them with --verbose")
         )
@@ -118,9 +120,9 @@ def replayed(
             lines.append(table(pairs.drop("refused_in_force")))
     if extent["checks"]:
         lines.append(
-            f"{extent['checks']:,} checks of {extent['restaurants']:,} restaurants, "
+            f"{phrases.counted(extent['checks'], 'checks')} of {phrases.counted(extent['restaurants'], 'restaurants')}, "
             f"{extent['first_checked_at']:%d %b %Y} to {extent['last_checked_at']:%d %b %Y}; "
-            f"{extent['quarantined']:,} rows in quarantine (forensics checks --quarantine)"
+            f"{phrases.counted(extent['quarantined'], 'rows')} in quarantine (forensics checks --quarantine)"
         )
     if extent["tenant"]:
         lines.append(f"Captured as tenant {extent['tenant']}: what other restaurants hold is out of sight")
@@ -134,10 +136,12 @@ def cache(figures: dict[str, Any]) -> list[str]:
     told = []
     if unseen["recorded"]:
         told = [
-            f"{unseen['recorded']:,} successes are recorded in the idempotency shape: an answer from its cache leaves no row, "
-            "so that no hit rate follows.",
-            f"Its logs tell of {unseen['logged']:,} confirmations that were computed, {unseen['computed_again']:,} of them "
-            "for a key that had been answered before.",
+            f"Recorded in the idempotency shape: {phrases.counted(unseen['recorded'], 'confirmations')}. An answer from its cache "
+            "leaves no row, so that no hit rate follows.",
+            f"Its logs tell of {phrases.counted(unseen['logged'], 'confirmations')} that were computed, "
+            f"{unseen['computed_again']:,} of them for a key that had been answered before."
+            if unseen["logged"]
+            else "No log that could be read tells of confirmations that were computed.",
         ]
     if not lookups:
         return told or ["No checks in this store: there is no hit rate to give."]
@@ -198,12 +202,13 @@ def retention(figures: dict[str, Any]) -> list[str]:
     ]
     variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
     return [
-        f"Keeping {days} days, counted back from {figures['as_of']:%Y-%m-%d %H:%M}Z, the newest check:",
+        f"Keeping {phrases.counted(days, 'days')}, counted back from {figures['as_of']:%Y-%m-%d %H:%M}Z, the newest check:",
         f"  {figures['rows_freed']:,} of {rows:,} rows go, {_percent(figures['bytes_freed'], size)} of {size:,} bytes of text",
         f"  {figures['explanations_lost']:,} explanations go with them, {figures['refusals_lost']:,} of refusals; "
         f"{figures['hits_forgotten']:,} repeats can no longer be counted",
         "Had it always been in force:",
-        f"  {figures['hits_lost']:,} repeats would have found no answer: the one before was more than {days} days old",
+        f"  {phrases.counted(figures['hits_lost'], 'repeats')} would have found no answer: the one before was more than "
+        f"{phrases.counted(days, 'days')} old",
         f"  {figures['purged_before_meal']:,} checks would have gone before the meal, as they were made further ahead",
         *(shortest or []),
         "",
@@ -239,7 +244,9 @@ _ROWS = {
 def captured(manifest: dict[str, Any], reasons: list[dict[str, Any]]) -> list[str]:
     """Tell what a capture read, rescued, quarantined, for these reasons, and found missing, line by line."""
     relations = {row["relation"]: row for row in manifest["relations"]}
-    read = ", ".join(f"{row['rows_read']:,} {_ROWS.get(name, name)}" for name, row in relations.items() if name != "rules")
+    read = ", ".join(
+        phrases.counted(row["rows_read"], _ROWS.get(name, name)) for name, row in relations.items() if name != "rules"
+    )
     new, changed, vanished, rescued = (
         sum(row[f"rows_{what}"] for row in relations.values()) for what in ("new", "changed", "vanished", "rescued")
     )

@@ -15,7 +15,7 @@ _SOURCES = {
     "named by PostgreSQL": "known only from PostgreSQL's error",
     "same request": "asked for in the same request",
     "reconstructed": "stood then, by rows captured since",
-    "perhaps gone": "seen before, and perhaps gone by then",
+    "perhaps gone": "there by its timestamps, and perhaps gone by then",
     "moved before commit": "in the check's own snapshot, moved out of the way before commit",
 }
 
@@ -117,7 +117,11 @@ class Teller:
                 "Either it was moved before C was inserted, or the rule was deferred, and looked at what was left at commit."
             )
         elif check.conflicts and all(c.rival.source == "perhaps gone" for c in check.conflicts):
-            lines.append("PostgreSQL accepted C, so it must have gone by then, although no evidence shows that.")
+            lines.append(
+                "PostgreSQL accepted C, so it must have gone by then, although no evidence shows that."
+                if check.skew_s is not None
+                else "PostgreSQL accepted C: it had gone by then, or it came later and the recorded instant is off."
+            )
         elif check.conflicts and check.rule:
             lines.append(f"Rule {check.rule.name} ({self._rule(check.rule)}) forbids that.")
         if len(self.data["to_clear"] or ()) > 1:

@@ -346,7 +346,7 @@ NOTHING_FOUND = {
     "by age": "Nothing is asked twice",
     "by TTL": "A 15-minute cache would have answered none of checks, none of its answers wrong",
     "growth": "The evidence grows by 0.00 MB of text a day",
-    "retention": "Keeping 30 days frees nothing: the 0 checks span less",
+    "retention": "Keeping 30 days frees nothing: the evidence spans less",
 }
 ONE_FOUND = NOTHING_FOUND | {
     "by day": "A cache that never expires would have answered 0.0 % of checks",
@@ -354,7 +354,7 @@ ONE_FOUND = NOTHING_FOUND | {
     "by restaurant": "First checks of a booking are 100.0 % of what a cache that never expires misses",
     "by TTL": "A 15-minute cache would have answered 0.0 % of checks, none of its answers wrong",
     "by day, 900 s": "A 15-minute cache would have answered 0.0 % of checks",
-    "retention": "Keeping 30 days frees nothing: the 1 checks span less",
+    "retention": "Keeping 30 days frees nothing: the evidence spans less",
 }
 
 

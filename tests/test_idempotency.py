@@ -409,7 +409,7 @@ def test_the_summary_of_a_capture_says_what_is_not_there_and_what_is_left_over(
     with pytest.raises(SystemExit):
         cli.main(["capture", lab.reader_dsn(house.dsn), "--store", str(store)])
     told = capsys.readouterr().out
-    assert "Read 0 confirmations, 1 allocations, 4 tables, 1 restaurants, 0 outbox events, 0 ledger entries" in told
+    assert "Read 0 confirmations, 1 allocation, 4 tables, 1 restaurant, 0 outbox events, 0 ledger entries" in told
     assert "(idempotency shape)" in told
     assert "No checks to read: the table public.booking_confirmation_results is empty, nothing is hidden from this role" in told
     assert (

@@ -142,3 +142,14 @@ def test_a_success_has_its_request(empty: str, store: Path, kind: str) -> None:
         if kind in ("bigint", "statements"):
             page = case.write(con, check_id, analysis.explain_check, analysis.derive)
             assert case.verify(page, analysis.explain_check, analysis.derive) == []
+
+
+def test_text_ids_are_compared_as_they_are_written(empty: str, store: Path) -> None:
+    type_, ids = IDS["markup"]
+    fill(empty, "audit", type_, ids)
+    capture.pull(empty, store, analysis.derive)
+    with closing(analysis.open_store(store)) as con:
+        [booking] = con.execute("select distinct booking_id from checks").fetchall()[0]
+        assert booking != booking.upper()
+        assert len(analysis.checks(con, booking)) > 0
+        assert len(analysis.checks(con, booking.upper())) == 0
