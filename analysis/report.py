@@ -136,8 +136,8 @@ def cache(figures: dict[str, Any]) -> list[str]:
     told = []
     if unseen["recorded"]:
         told = [
-            f"Recorded in the idempotency shape: {phrases.counted(unseen['recorded'], 'confirmations')}. An answer from its cache "
-            "leaves no row, so that no hit rate follows.",
+            f"Recorded in the idempotency shape: {phrases.counted(unseen['recorded'], 'confirmations')}. "
+            "An answer from its cache leaves no row, so that no hit rate follows.",
             f"Its logs tell of {phrases.counted(unseen['logged'], 'confirmations')} that were computed, "
             f"{unseen['computed_again']:,} of them for a key that had been answered before."
             if unseen["logged"]
