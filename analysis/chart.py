@@ -152,8 +152,11 @@ def ages(by_age: pl.DataFrame) -> alt.TopLevelMixin:
         .encode(x=x, y="hits:Q", text="words:Q")
     )
     safe, stale = int(by_age["safe_hits"].sum()), int(by_age["stale_hits"].sum())
-    half = tops.with_columns(pl.col("hits").cum_sum()).filter(pl.col("hits") * 2 >= safe + stale).row(0, named=True)
-    soon = f"{_share(half['hits'], safe + stale)} of the repeats come {half['label'].replace('up to', 'within')} of the answer"
+    half = tops.with_columns(until=pl.col("hits").cum_sum()).filter(pl.col("until") * 2 >= safe + stale).row(0, named=True)
+    within, over = half["label"].replace("up to", "within"), half["label"].startswith("over")
+    soon = f"{_share(half['hits' if over else 'until'], safe + stale)} of the repeats come " + (
+        f"{within.removeprefix('over ')} or more after the answer" if over else f"{within} of the answer"
+    )
     return titled(
         alt.layer(bars, wrong),
         f"{soon}, and {_share(stale, safe + stale)} get a wrong one" if safe + stale else "Nothing is asked twice",
@@ -227,7 +230,7 @@ def hit_rate_by_ttl(curve: pl.DataFrame, *, ttl_s: float = 900) -> alt.TopLevelM
         title,
         f"{told['hits']:,} of {told['lookups']:,} lookups, {told['stale_hits']:,} of them with a verdict that "
         "no longer held (TTL from last write). Inferred: every check was computed. Shaded: what the time before the "
-        f"first check could have added{beyond}.",
+        f"first check could have changed{beyond}.",
         height=280,
     )
 
@@ -255,10 +258,12 @@ def growth(by_day: pl.DataFrame, outlook: Mapping[str, Any]) -> alt.TopLevelMixi
         )
     )
     checks, mean = int(days["checks"].sum()), outlook["bytes_a_day"]
-    between = f", {outlook['low'] / 1e6:,.2f} to {outlook['high'] / 1e6:,.2f} by the week" if outlook["low"] else ""
+    between = f", {outlook['low'] / 1e6:,.2f} to {outlook['high'] / 1e6:,.2f} by the week" if outlook["low"] is not None else ""
     return titled(
         bars,
-        f"The evidence grows by {(mean or 0) / 1e6:,.2f} MB of text a day{between}",
+        "No whole day of evidence: how fast it grows is not known"
+        if mean is None
+        else f"The evidence grows by {mean / 1e6:,.2f} MB of text a day{between}",
         f"{checks:,} checks on {len(days)} days; snapshot and conflict text. The first and the last day are not whole, and not "
         "in the mean.",
         height=150,

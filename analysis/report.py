@@ -153,9 +153,10 @@ def cache(figures: dict[str, Any]) -> list[str]:
         "stale_hits",
         stale_share=pl.when(pl.col("hits") > 0).then(pl.format("{} %", (100 * pl.col("stale_hits") / pl.col("hits")).round(1))),
     )
+    again = figures["retries"] + figures["rechecks"]
     lines = [
         *told,
-        f"{figures['hits']:,} of {lookups:,} lookups ({_percent(figures['hits'], lookups)}) ask again for what their booking "
+        f"{again:,} of {lookups:,} lookups ({_percent(again, lookups)}) ask again for what their booking "
         f"asked before: {figures['retries']:,} retries within a minute,",
         f"{figures['rechecks']:,} re-checks. Inferred: every check was computed, none was answered from a cache.",
         f"A cache without expiry would have answered {figures['hits']:,}; one that knew when its answer no longer held, "
@@ -169,7 +170,7 @@ def cache(figures: dict[str, Any]) -> list[str]:
         lines.append(f"None of these TTLs answers anything with at most {bound} wrong.")
     else:
         lines.append(
-            f"Most hits with at most {bound} wrong: {best['ttl_s']:g} s from {best['policy'].replace('_', ' ')}, "
+            f"Most hits with at most {bound} wrong: {best['ttl_s']:.10g} s from {best['policy'].replace('_', ' ')}, "
             f"{best['hits']:,} hits ({_percent(best['hits'], lookups)}), {best['stale_hits']:,} wrong; "
             f"by {best['bookings_hit']:,} bookings no more than {_up(best['stale_share_high'])} (95 %)."
         )
@@ -178,11 +179,12 @@ def cache(figures: dict[str, Any]) -> list[str]:
         f"the newest would overwrite {unique['rows_overwritten']:,}, "
         f"{unique['verdicts_overwritten']:,} of them with the other verdict, {unique['refusals_overwritten']:,} refusals."
     )
-    lines.append(
-        f"Of {unique['asked_after_confirmed']:,} requests asked again after a confirmation "
-        f"{unique['refused_after_confirmed']:,} were refused: "
-        f"confirming is {'not ' if unique['refused_after_confirmed'] else ''}idempotent here."
-    )
+    if unique["asked_after_confirmed"]:
+        lines.append(
+            f"Of {unique['asked_after_confirmed']:,} requests asked again after a confirmation "
+            f"{unique['refused_after_confirmed']:,} were refused: "
+            f"confirming is {'not ' if unique['refused_after_confirmed'] else ''}idempotent here."
+        )
     return lines
 
 

@@ -1,4 +1,4 @@
--- What no cache of these lookups can exceed: one that never forgets, and one that also knows when its answer no longer holds.
+-- What a cache of these lookups would answer that never forgets, and one that also knows when its answer no longer holds.
 -- Grain: one row.
 -- Parameters: none.
 with answered as (

@@ -13,12 +13,14 @@ with numbered as (
         c.recorded_verdict,
         -- Classes of SQLSTATE in which the server failed, or was stopped, before it came to a verdict.
         coalesce(left(c.sqlstate, 2) in ('08', '40', '53', '55', '57', '58', 'XX'), false) as failed,
-        concat_ws('|', c.booking_id, list_sort(c.table_ids)::varchar, c.requested_window) as lookup_key,
+        -- A window that cannot be read is a question of its own.
+        concat_ws('|', c.booking_id, list_sort(c.table_ids)::varchar, coalesce(c.requested_window, s.requested_text)) as lookup_key,
         (epoch_us(c.requested_lower) - epoch_us(c.checked_at)) / 1000000 as lead_s,
         -- A zone that nobody knows has no local hour.
         hour(timezone(z.name, c.checked_at)) as local_hour,
         row_number() over (order by c.checked_at, try_cast(c.check_id as bigint), c.check_id) as lookup_no
     from checks as c
+    left join (select check_no, requested_text from snapshots) as s using (check_no)
     left join restaurants as r using (restaurant_id)
     left join pg_timezone_names() as z
         on z.name = r.timezone

@@ -1,17 +1,16 @@
 -- What the bytes of the snapshots consist of, without the blanks that PostgreSQL prints, and what would be left of the
 -- allocations if each distinct one were stored once and every list held eight bytes to refer to it.
--- Grain: key of the snapshot; '(blanks and names)' is the rest.
+-- Grain: key of the snapshot; '(blanks and names)' is the rest, with documents that cannot be read.
 -- Parameters: none.
 with documents as (
     select
         r.snapshot_data as document,
-        json_keys(r.snapshot_data) as keys
+        if(c.has_snapshot and c.snapshot_problem is null, json_keys(r.snapshot_data), []) as keys
     from raw_checks as r
-    inner join snapshots as s
-        on s.check_id = r.key
-        and s.capture_id = r.capture_id
-    where s.has_snapshot
-    and s.snapshot_problem is null
+    inner join checks as c
+        on c.check_id = r.key
+        and c.capture_id = r.capture_id
+    where r.snapshot_data is not null
 ),
 
 parts as (
@@ -39,7 +38,7 @@ from (
     union all
     select
         '(blanks and names)' as part,
-        (select sum(strlen(document)) from documents)::bigint - sum(bytes)::bigint as bytes
+        (select sum(strlen(document)) from documents)::bigint - coalesce(sum(bytes), 0)::bigint as bytes
     from parts
 )
 where bytes is not null

@@ -8,8 +8,10 @@ with ranked as (
         c.has_snapshot,
         v.grade <> 'none' as explained,
         lead(l.lookup_no) over of_booking is not null as overwritten,
-        last_value(l.recorded_verdict) over (of_booking rows between unbounded preceding and unbounded following) as last_verdict,
-        lag(l.recorded_verdict) over (partition by l.request_no order by l.lookup_no) as verdict_before
+        -- What failed came to no verdict.
+        if(l.failed, null, l.recorded_verdict) as verdict,
+        last_value(verdict) over (of_booking rows between unbounded preceding and unbounded following) as last_verdict,
+        lag(verdict ignore nulls) over (partition by l.request_no order by l.lookup_no) as verdict_before
     from lookups as l
     inner join checks as c using (check_id)
     inner join verdicts as v using (check_id)
@@ -21,8 +23,8 @@ booked as (
         booking_id,
         count(*) as checks,
         count(distinct request_no) as requests,
-        count(distinct recorded_verdict) as verdicts,
-        count(*) filter (recorded_verdict = 'confirmed') as confirmations
+        count(distinct verdict) as verdicts,
+        count(*) filter (verdict = 'confirmed') as confirmations
     from ranked
     group by booking_id
 )
@@ -34,11 +36,11 @@ select
     (select count(*) from booked where verdicts > 1) as bookings_disagreeing,
     (select count(*) from booked where confirmations > 1) as bookings_confirmed_again,
     count(*) filter (overwritten) as rows_overwritten,
-    count(*) filter (overwritten and recorded_verdict <> last_verdict) as verdicts_overwritten,
-    count(*) filter (overwritten and recorded_verdict = 'refused') as refusals_overwritten,
+    count(*) filter (overwritten and verdict <> last_verdict) as verdicts_overwritten,
+    count(*) filter (overwritten and verdict = 'refused') as refusals_overwritten,
     count(*) filter (overwritten and has_snapshot) as snapshots_overwritten,
     count(*) filter (overwritten and explained) as explanations_overwritten,
     coalesce(sum(bytes) filter (overwritten), 0)::bigint as bytes_overwritten,
     count(*) filter (verdict_before = 'confirmed') as asked_after_confirmed,
-    count(*) filter (verdict_before = 'confirmed' and recorded_verdict = 'refused') as refused_after_confirmed
+    count(*) filter (verdict_before = 'confirmed' and verdict = 'refused') as refused_after_confirmed
 from ranked
