@@ -345,7 +345,7 @@ NOTHING_FOUND = {
     "by restaurant": "First checks of a booking are none of what a cache that never expires misses",
     "by age": "Nothing is asked twice",
     "by TTL": "A 15-minute cache would have answered none of checks, none of its answers wrong",
-    "growth": "The evidence grows by 0.00 MB of text a day",
+    "growth": "No whole day of evidence: how fast it grows is not known",
     "retention": "Keeping 30 days frees nothing: the evidence spans less",
 }
 ONE_FOUND = NOTHING_FOUND | {
@@ -489,6 +489,11 @@ def test_by_age_every_bar_has_its_number() -> None:
     assert title(drawn) == "63.6 % of the repeats come within 1 minute of the answer, and 18.2 % get a wrong one"
 
 
+def test_repeats_that_come_late_are_not_called_soon() -> None:
+    drawn = chart.ages(pl.DataFrame({"up_to_s": [60, None], "safe_hits": [1, 2], "stale_hits": [0, 0]}))
+    assert title(drawn).startswith("66.7 % of the repeats come 1 minute or more after the answer, ")
+
+
 def test_by_ttl_every_line_has_its_number() -> None:
     point = {"lookups": 64, "hits_low": 8, "hits_high": 24}
     curve = pl.DataFrame(
@@ -521,6 +526,8 @@ def test_of_growth_every_bar_has_its_number() -> None:
     drawn = chart.growth(rows, {"bytes_a_day": 4_000_000, "low": 1_000_000, "high": 5_000_000})
     assert plotted(drawn, "bar", "y") == [[(2.5,)]]
     assert title(drawn) == "The evidence grows by 4.00 MB of text a day, 1.00 to 5.00 by the week"
+    quiet = chart.growth(rows, {"bytes_a_day": 4_000_000, "low": 0.0, "high": 5_000_000})
+    assert title(quiet).endswith(", 0.00 to 5.00 by the week")
 
 
 def test_of_retention_every_line_has_its_number() -> None:

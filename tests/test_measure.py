@@ -62,7 +62,8 @@ def looked_up(lookups: Iterable[Lookup], **columns: Any) -> duckdb.DuckDBPyConne
     con = duckdb.connect()
     con.execute("set TimeZone = 'UTC'")
     con.register("rows", pl.DataFrame(rows, schema={**schema, "table_ids": pl.List(pl.String)}))
-    con.execute("create table checks as from rows")
+    con.execute("create table checks as select *, row_number() over () as check_no from rows")
+    con.execute("create table snapshots (check_no bigint, requested_text varchar)")
     con.execute("create table restaurants (restaurant_id varchar, name varchar, timezone varchar)")
     con.execute("insert into restaurants values ('R', 'The Anchor', 'Europe/London'), ('X', 'Nowhere', 'Mars/Olympus')")
     measure.run(con)
@@ -343,7 +344,7 @@ def test_a_cut_history_keeps_its_bounds(evidence: duckdb.DuckDBPyConnection, lab
     with closing(duckdb.connect()) as con:
         con.execute("set TimeZone = 'UTC'")
         con.execute(f"attach '{lab_store}' as kept (read_only)")
-        con.execute("create table restaurants as from kept.restaurants")
+        con.execute("create table restaurants as from kept.restaurants; create table snapshots as from kept.snapshots")
         con.execute(
             "create table checks as select c.* from kept.checks as c inner join kept.lookups as l using (check_id) "
             "where l.lookup_no between $first and $last",

@@ -1,8 +1,10 @@
 """Rates of groups, ages and ceilings: every figure counted again by hand from the checks and the simulation of test_measure."""
 
+import json
 from bisect import bisect_left
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from statistics import mean
@@ -13,10 +15,10 @@ import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from story import planted
+from story import planted, story
 from test_measure import DAY, FAILED, HOUR, LOOKUPS, START, Came, Lookup, booking_of, hits, looked_up, of_store, simulate
 
-from analysis import measure, query
+from analysis import measure, query, report
 from analysis.model import ForensicsError
 
 
@@ -244,3 +246,30 @@ def test_an_empty_store_has_figures_of_zero_and_no_rate() -> None:
         assert measure.ages(con, [60]).rows() == [(60, 0, 0), (None, 0, 0)]
         for by in ("day", "restaurant", "hour", "lead", "verdict", "repeat"):
             assert measure.hit_rate_by(con, by).is_empty()
+
+
+def test_windows_that_cannot_be_read_are_questions_of_their_own() -> None:
+    texts = ["at eight", "at nine", "at eight"]
+    checks = [replace(story(f"c{n} [0,8) by:A"), checked_at=START + timedelta(minutes=n)).row() for n, _ in enumerate(texts, 1)]
+    for check, text in zip(checks, texts, strict=True):
+        snapshot = json.loads(check["snapshot_data"])
+        snapshot["request"]["window"] = text
+        check["snapshot_data"] = json.dumps(snapshot)
+    with closing(planted(checks=checks)) as con:
+        asked = con.execute("select repeat from lookups order by lookup_no").fetchall()
+    assert asked == [("first check",), ("new request",), ("re-check",)]
+
+
+def test_a_check_that_failed_is_no_refusal_of_a_repeat() -> None:
+    checks = [story(f"c{n} [0,8) by:A").row(checked_at=(START + timedelta(minutes=n)).isoformat()) for n in range(3)]
+    checks[1] |= {"confirmed": "false", "conflict_details": '{"sqlstate": "40P01"}'}
+    for last, refused in (("true", 0), ("false", 1)):
+        checks[2]["confirmed"] = last
+        with closing(planted(checks=checks)) as con:
+            told = measure.uniqueness(con)
+        assert (told["asked_after_confirmed"], told["refused_after_confirmed"]) == (2, refused)
+
+
+def test_nothing_follows_from_nothing_asked_again() -> None:
+    with closing(planted(checks=[story("c1 [0,8) by:A").row()])) as con:
+        assert not any("idempotent" in line for line in report.cache(measure.cache(con)))

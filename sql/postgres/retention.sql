@@ -142,7 +142,10 @@ as $$
       e.id, e.booking_id, e.checked_at, e.confirmed, e.retained_until, e.failed, e.explained, e.bytes, e.stored_bytes,
       retention_window(e.request) as requested_window,
       -- A text that is not read here, such as another DateStyle's, is a question of its own.
-      case when jsonb_typeof(e.request -> 'window') = 'string' then e.request ->> 'window' end as window_text,
+      case
+        when e.request ? 'window' then e.request ->> 'window'
+        when e.request ?| array['start', 'start_at', 'startAt', 'window_start'] then e.request::text
+      end as window_text,
       case when jsonb_typeof(e.request -> 'table_ids') = 'array' then array(
         select t.table_id from jsonb_array_elements_text(e.request -> 'table_ids') as t (table_id)
         order by t.table_id collate "C")
