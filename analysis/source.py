@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from analysis import query
 from analysis.model import ConflictError, SourceError
 
+_UNREADABLE = "the DSN cannot be read: expected postgresql://user@host:port/database"
 _ANY = {"any": "any type", "any[]": "a list"}
 _CONFLICT = "40001"
 _INSTANT = "timestamp with time zone"
@@ -125,6 +126,8 @@ def snapshot(dsn: str, tenant: str | None = None) -> Iterator[psycopg.Connection
         [(replayed,)] = connection.execute(query.text("capture/replayed").encode()).fetchall()
     except psycopg.OperationalError as error:
         raise SourceError(f"cannot reach the source: {_one_line(error)}") from None
+    except (psycopg.ProgrammingError, UnicodeError):  # in whose words a value of the DSN may stand
+        raise SourceError(_UNREADABLE) from None
     with connection:
         connection.autocommit = False
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -308,8 +311,8 @@ def _readable(dsn: str) -> None:
     """Refuse a DSN that would be taken apart in the wrong place, so that an error names a part of the password."""
     try:
         parts = conninfo_to_dict(dsn)
-    except psycopg.ProgrammingError:
-        raise SourceError("the DSN cannot be read: expected postgresql://user@host:port/database") from None
+    except (psycopg.ProgrammingError, UnicodeError):
+        raise SourceError(_UNREADABLE) from None
     if "://" in dsn and any("@" in str(parts.get(part, "")) for part in ("host", "port", "dbname")):
         raise SourceError("the DSN cannot be read: an @ or / in the user's name or password must be written as %40 or %2F")
 

@@ -63,6 +63,8 @@ def refusal(dsn: str, statement: str = "select count(*) from booking_confirmatio
         "no DSN": ("hunter2secret", "the DSN cannot be read"),
         "unknown option": (f"host=127.0.0.1 port=1 passwort={SECRET}", "the DSN cannot be read"),
         "broken escape": ("postgresql://u:hunter2%zz@127.0.0.1:1/x", "the DSN cannot be read"),
+        "a value that is no number": (f"postgresql://u@127.0.0.1:1/x?connect_timeout={SECRET}", "the DSN cannot be read"),
+        "a byte that is no text": (f"postgresql://u:{SECRET}\udcff@127.0.0.1:1/x", "the DSN cannot be read"),
         "@ in the password": ("postgresql://u:x@hunter2@127.0.0.1:1/x", "written as %40"),
         "/ in the password": ("postgresql://u:x/hunter2@127.0.0.1:1/x", "written as %40 or %2F"),
         "nobody listens": (f"postgresql://u:{SECRET}@127.0.0.1:1/x", "Connection refused"),
