@@ -20,7 +20,7 @@ import polars as pl
 from tqdm import tqdm
 
 import analysis
-from analysis import case, constraint, custody, query, reconstruct, replay, report, stores
+from analysis import case, constraint, custody, phrases, query, reconstruct, replay, report, stores
 from analysis.model import DamagedError, ForensicsError
 
 
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str) -> int:
-    print(f"forensics: {' '.join(message.split())}", file=sys.stderr)
+    print(f"forensics: {phrases.printable(' '.join(message.split()))}", file=sys.stderr)
     return 2
 
 
@@ -149,7 +149,7 @@ def _capture(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(manifest)
         return
-    print("\n".join(report.captured(manifest, reasons)))
+    print(phrases.printable("\n".join(report.captured(manifest, reasons)), keep="\n"))
     print(f"Capture {manifest['capture_id']} is in {args.store}")
 
 

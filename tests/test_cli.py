@@ -418,3 +418,12 @@ def test_the_console_script_is_the_same_program(lab_store: Path) -> None:
     assert script
     run = subprocess.run([script, "replay", "--store", lab_store], capture_output=True, text=True, check=True)
     assert run.stdout == answer("replay", "--store", lab_store)
+
+
+def test_an_error_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["checks", "--store", str(tmp_path / "\x1b[31m\u202eno store")])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}no store" in told
+    assert told.rstrip("\n").isprintable()
