@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.canvas import BLUE, GREY, ORANGE, WIDTH, horizon, titled
 from analysis.model import ForensicsError
-from analysis.phrases import printable
+from analysis.phrases import counted, printable
 
 
 def hit_rate_by_day(by_day: pl.DataFrame, *, ttl_s: float = math.inf) -> alt.TopLevelMixin:
@@ -153,13 +153,15 @@ def ages(by_age: pl.DataFrame) -> alt.TopLevelMixin:
     )
     safe, stale = int(by_age["safe_hits"].sum()), int(by_age["stale_hits"].sum())
     half = tops.with_columns(until=pl.col("hits").cum_sum()).filter(pl.col("until") * 2 >= safe + stale).row(0, named=True)
-    within, over = half["label"].replace("up to", "within"), half["label"].startswith("over")
-    soon = f"{_share(half['hits' if over else 'until'], safe + stale)} of the repeats come " + (
-        f"{within.removeprefix('over ')} or more after the answer" if over else f"{within} of the answer"
-    )
+    if half["label"].startswith("up to"):
+        come, when = half["until"], f"{half['label'].replace('up to', 'within')} of the answer"
+    else:
+        come, when = half["hits"], f"{half['label'].replace('over', 'more than')} after the answer"
     return titled(
         alt.layer(bars, wrong),
-        f"{soon}, and {_share(stale, safe + stale)} get a wrong one" if safe + stale else "Nothing is asked twice",
+        f"{_share(come, safe + stale)} of the repeats come {when}, and {_share(stale, safe + stale)} get a wrong one"
+        if safe + stale
+        else "Nothing is asked twice",
         f"{safe + stale:,} repeats of a request, by the age of the first answer (cache without expiry); above each bar "
         "the answers that the check itself then contradicted.",
         height=200,
@@ -302,7 +304,7 @@ def retention(by_days: pl.DataFrame, *, days: int = 30, knee: int | None = None)
     if told:
         row = told[0]
         freed = _share(row["bytes_freed"], row["bytes_freed"] + row["bytes_kept"])
-        meals = f"{row['purged_before_meal']:,} check{'' if row['purged_before_meal'] == 1 else 's'}"
+        meals = counted(row["purged_before_meal"], "checks")
         finding = (
             f"Keeping {days} days frees {freed} of the space and loses {row['explanations_lost']:,} explanations; "
             f"{meals} would go before the meal"

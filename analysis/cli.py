@@ -149,8 +149,7 @@ def _capture(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(manifest)
         return
-    print(phrases.printable("\n".join(report.captured(manifest, reasons)), keep="\n"))
-    print(f"Capture {manifest['capture_id']} is in {args.store}")
+    _tell([*report.captured(manifest, reasons), f"Capture {manifest['capture_id']} is in {args.store}"])
 
 
 def _checks(args: argparse.Namespace) -> None:
@@ -206,7 +205,7 @@ def _replay(args: argparse.Namespace) -> None:
         )
         return
     under = None if changed is None or pairs is None else (args.rule, changed, pairs)
-    print("\n".join(report.replayed(matrix, extent, under, verbose=args.verbose)))
+    _tell(report.replayed(matrix, extent, under, verbose=args.verbose))
 
 
 def _cache(args: argparse.Namespace) -> None:
@@ -217,7 +216,7 @@ def _cache(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(figures)
         return
-    print("\n".join(report.cache(figures)))
+    _tell(report.cache(figures))
 
 
 def _retention(args: argparse.Namespace) -> None:
@@ -235,7 +234,7 @@ def _retention(args: argparse.Namespace) -> None:
     if args.json:
         _print_json(figures)
         return
-    print("\n".join(report.retention(figures)))
+    _tell(report.retention(figures))
 
 
 def _case(args: argparse.Namespace) -> None:
@@ -263,7 +262,7 @@ def _verify_case(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"ok": not findings, "findings": findings})
     elif findings:
-        print("\n".join(f"{finding['table']}: {finding['problem']}" for finding in findings))
+        _tell([f"{finding['table']}: {finding['problem']}" for finding in findings])
     else:
         print("The explanation follows from the rows in the file, and the page shows it.")
     return int(bool(findings))
@@ -280,7 +279,7 @@ def _verify(args: argparse.Namespace) -> int:
         if args.json:
             _print_json({"ok": False, "findings": custody.missing(error.lacking)})
         else:
-            print(error)
+            _tell([str(error)])
         return 1
     with closing(opened) as con:
         try:
@@ -308,7 +307,7 @@ def _verify(args: argparse.Namespace) -> int:
     lines = report.verified(pl.DataFrame(findings, infer_schema_length=None), captures, blocks, chain)
     if not findings:
         lines.append(report.as_it_was(derived, of_source=args.dsn is not None))
-    print("\n".join(lines))
+    _tell(lines)
     return int(bool(findings))
 
 
@@ -321,6 +320,11 @@ def _instant(text: str) -> datetime:
     if at.tzinfo is None:
         raise argparse.ArgumentTypeError(f"{text!r} has no offset: give an instant like 2025-11-15T18:00:00Z")
     return at
+
+
+def _tell(lines: list[str]) -> None:
+    """Print lines for people; whatever of them a source or a file has said cannot write to the terminal."""
+    print(phrases.printable("\n".join(lines), keep="\n"))
 
 
 def _answer(args: argparse.Namespace, data: dict[str, Any], frame: pl.DataFrame) -> None:

@@ -39,7 +39,7 @@ def _cell(value: object) -> str:
     return phrases.printable(str(value))
 
 
-def counted(findings: pl.DataFrame) -> str:
+def _by_problem(findings: pl.DataFrame) -> str:
     """Count what verify found, by table and problem."""
     counts = findings.group_by("table", "problem", maintain_order=True).len().to_dicts()
     return " · ".join(f"{row['len']:,} {row['table']}: {row['problem']}" for row in counts)
@@ -50,9 +50,9 @@ Derived = Literal["compared", "of another version", "none"]
 
 def verified(findings: pl.DataFrame, captures: int, blocks: int, chain_hash: str) -> list[str]:
     """Tell what verify looked at and found, line by line."""
-    lines = [f"{captures:,} capture{'s' * (captures != 1)}, {blocks:,} block{'s' * (blocks != 1)}, chained to {chain_hash}"]
+    lines = [f"{phrases.counted(captures, 'captures')}, {phrases.counted(blocks, 'blocks')}, chained to {chain_hash}"]
     if len(findings):
-        lines.append(f"{len(findings):,} finding{'s' * (len(findings) != 1)}: {counted(findings)}")
+        lines.append(f"{phrases.counted(len(findings), 'findings')}: {_by_problem(findings)}")
         lines.append(table(findings.drop(name for name in findings.columns if findings[name].null_count() == len(findings))))
     return lines
 

@@ -234,7 +234,7 @@ class Teller:
         check = self.check
         if check.grade is Grade.NONE:
             return f"No usable snapshot was recorded with this check (capture {check.capture_id})."
-        held = "1 allocation" if len(check.state) == 1 else f"{len(check.state)} allocations"
+        held = phrases.counted(len(check.state), "allocations")
         if check.shape == "idempotency":
             return (
                 f"This shape records successes and no snapshot: the state at the check is put "

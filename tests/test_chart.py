@@ -491,7 +491,7 @@ def test_by_age_every_bar_has_its_number() -> None:
 
 def test_repeats_that_come_late_are_not_called_soon() -> None:
     drawn = chart.ages(pl.DataFrame({"up_to_s": [60, None], "safe_hits": [1, 2], "stale_hits": [0, 0]}))
-    assert title(drawn).startswith("66.7 % of the repeats come 1 minute or more after the answer, ")
+    assert title(drawn).startswith("66.7 % of the repeats come more than 1 minute after the answer, ")
 
 
 def test_by_ttl_every_line_has_its_number() -> None:

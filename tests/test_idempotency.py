@@ -214,6 +214,19 @@ def test_a_row_that_nobody_saw_go_makes_no_conflict(house: House, store: Path) -
     assert "PostgreSQL accepted C, so it must have gone by then, although no evidence shows that." in str(told)
 
 
+def test_by_a_clock_that_may_be_wrong_nobody_must_have_gone(house: House, store: Path) -> None:
+    """Nothing was written beside the check, and its instant is hours after the capture that read it."""
+    check_id = house.book(1, 1, zone=NEW_YORK)
+    house.run("drop table capacity_outbox; drop table audit_logs; delete from allocations")
+    house.hold(2, 1)
+    house.run("update allocations set shadow = false")
+    pull(house, store)
+    told = explained(store, check_id)
+    assert [rival["source"] for rival in told.data["rivals"]] == ["perhaps gone"]
+    assert "PostgreSQL accepted C: it had gone by then, or it came later and the recorded instant is off." in str(told)
+    assert "when it was checked: the recorded instant is later than the capture that read it, and so is off" in str(told)
+
+
 def test_a_row_that_stood_all_the_time_is_an_alarm(house: House, store: Path) -> None:
     house.book(1, 1)
     pull(house, store)
@@ -331,8 +344,14 @@ def test_a_hold_that_was_confirmed_is_not_left_over(house: House, store: Path) -
         MEAL,
     )
     house.hold(2, 2)
-    # Nor one of which nobody knows how long it lives, or what had a hold where no hold can be read.
-    for change in ("select", "alter table table_holds drop column expires_at cascade", "drop table table_holds cascade"):
+    # Nor one that only a log calls confirmed, nor one of which nobody knows how long it lives, or what had a hold where no
+    # hold can be read.
+    for change in (
+        "select",
+        "update booking_confirmation_results set hold_id = gen_random_uuid()",
+        "alter table table_holds drop column expires_at cascade",
+        "drop table table_holds cascade",
+    ):
         house.run(change)
         pull(house, store)
         assert ask(store, "from leftovers") == [], change

@@ -94,3 +94,10 @@ def test_a_capture_says_why_rows_are_in_quarantine() -> None:
 )
 def test_verify_says_no_more_than_it_compared(derived: report.Derived, of_source: bool, line: str) -> None:
     assert report.as_it_was(derived, of_source=of_source) == f"Every block holds what was {line}"
+
+
+def test_without_a_log_nothing_is_told_of_it() -> None:
+    unseen = {"recorded": 1, "logged": 0, "computed_again": 0}
+    told = report.cache({"stale_bound": 0.01, "lookups": 0, "uniqueness": {}, "best_ttl": None, "unseen": unseen})
+    assert told[0].startswith("Recorded in the idempotency shape: 1 confirmation. ")
+    assert told[1:] == ["No log that could be read tells of confirmations that were computed."]

@@ -57,7 +57,10 @@ chosen as (
         string_agg(distinct source, ', ' order by source) as sibling
     from differences
     group by check_id, skew_s
-    qualify row_number() over (partition by check_id order by bool_or(is_exact) desc, skew_s <> 0 desc, count(*) desc, abs(skew_s), skew_s) = 1
+    qualify row_number() over (
+        partition by check_id
+        order by bool_or(is_exact) desc, skew_s <> 0 desc, count(*) desc, abs(skew_s), skew_s
+    ) = 1
 )
 
 select

@@ -12,7 +12,9 @@ with newest as (
     -- A row that has only its place for a key is another one once it is written again, and its place another's: it is known
     -- by what it says, but for how far it was worked off.
     qualify row_number() over (
-        partition by source, if(key[1] = '(', coalesce(try(json_merge_patch(document, '{"status": null}'))::varchar, document), key)
+        partition by
+            source,
+            if(key[1] = '(', coalesce(try(json_merge_patch(document, '{"status": null}'))::varchar, document), key)
         order by capture_id desc, key
     ) = 1
 ),

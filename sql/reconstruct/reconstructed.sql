@@ -54,11 +54,14 @@ spans as materialized (
         v.upper_pos - v.lower_pos <= 345600000000 as is_short
     from (
         select
+            *,
+            lead(updated_at) over (partition by allocation_id order by updated_at, first_seen_at) as next_updated_at
+        from (
             -- Of when it was changed, where nobody wrote that down, the first sighting is the latest bound.
-            * replace (coalesce(updated_at, first_seen_at) as updated_at),
-            lead(coalesce(updated_at, first_seen_at)) over (partition by allocation_id order by coalesce(updated_at, first_seen_at), first_seen_at) as next_updated_at
-        from allocation_versions
-        semi join asked using (restaurant_id)
+            select * replace (coalesce(updated_at, first_seen_at) as updated_at)
+            from allocation_versions
+            semi join asked using (restaurant_id)
+        )
     ) as v
     asof left join missed as g
         on g.allocation_id = v.allocation_id
