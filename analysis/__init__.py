@@ -12,9 +12,9 @@ from pathlib import Path
 import duckdb
 import polars as pl
 
-from analysis import decode, explain, query, reconstruct, replay, stores
+from analysis import causes, decode, explain, query, reconstruct, replay, stores
 from analysis.custody import verify
-from analysis.model import Cause, Check, ForensicsError
+from analysis.model import Check, ForensicsError
 
 __all__ = [
     "ForensicsError",
@@ -119,7 +119,7 @@ class Examples(dict[str, Explanation]):
 
     def _repr_html_(self) -> str:
         return "".join(
-            f"<h4>{Cause(cause).words}</h4><p><em>Proof: {Cause(cause).proof}.</em></p>{told._repr_html_()}"
+            f"<h4>{causes.words(cause)}</h4><p><em>Proof: {causes.proof(cause)}.</em></p>{told._repr_html_()}"
             for cause, told in self.items()
         )
 
@@ -151,4 +151,4 @@ def pairs_under(con: duckdb.DuckDBPyConnection, rule: str) -> pl.DataFrame:
 def matrix(con: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """Count the checks by recorded verdict, replayed verdict and cause, which also stands there in words."""
     counted = query.frame(con, "replay/matrix")
-    return counted.with_columns(in_words=pl.Series([Cause(cause).words for cause in counted["cause"]], dtype=pl.String))
+    return counted.with_columns(in_words=pl.Series([causes.words(cause) for cause in counted["cause"]], dtype=pl.String))

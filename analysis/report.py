@@ -8,7 +8,7 @@ from typing import Any, Literal
 import polars as pl
 
 from analysis import phrases
-from analysis.model import Cause
+from analysis.causes import words
 
 
 def as_json(data: dict[str, Any]) -> str:
@@ -81,20 +81,20 @@ def matrix(matrix: pl.DataFrame) -> str:
 
 def off_diagonal(matrix: pl.DataFrame) -> list[str]:
     """Tell the causes of every cell in which recorded and replayed do not simply agree."""
-    words = {"clear": "over a clear state", "conflict": "over a conflict", "unknown": "and cannot be told"}
+    over = {"clear": "over a clear state", "conflict": "over a conflict", "unknown": "and cannot be told"}
     lines = []
     for (recorded, replayed), cell in matrix.filter(pl.col("cause") != "agreed").group_by(
         "recorded_verdict", "replayed_verdict", maintain_order=True
     ):
-        causes = " · ".join(f"{row['checks']:,} {Cause(row['cause']).words}" for row in cell.to_dicts())
-        lines.append(f"{cell['checks'].sum():,} {recorded} {words[str(replayed)]}:   {causes}")
+        causes = " · ".join(f"{row['checks']:,} {words(row['cause'])}" for row in cell.to_dicts())
+        lines.append(f"{cell['checks'].sum():,} {recorded} {over[str(replayed)]}:   {causes}")
     return lines
 
 
 def causes(changed: pl.DataFrame) -> str:
     """Say in brackets to which verdict, and why, how many of the changed checks came."""
     counted = changed.group_by("replayed_verdict", "cause").len().sort("len", "cause", descending=[True, False])
-    told = [f"{row['len']:,} {row['replayed_verdict']}: {Cause(row['cause']).words}" for row in counted.to_dicts()]
+    told = [f"{row['len']:,} {row['replayed_verdict']}: {words(row['cause'])}" for row in counted.to_dicts()]
     return f" ({' · '.join(told)})" if told else ""
 
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from analysis import phrases
+from analysis.causes import words
 from analysis.model import Allocation, Cause, Check, Conflict, Grade, Look, NearMiss, Rule, Verdict, Window
 
 _SOURCES = {
@@ -76,11 +77,11 @@ class Teller:
                     "so it was likely a unique violation."
                 )
             case Cause.CONFIRMED_OVER_SHADOW | Cause.CONFIRMED_OVER_OTHER_TENANT | Cause.RULE_LOOSER_THEN:
-                return f"Confirmed by the rule in force; {check.rule and check.rule.name} refuses it: {check.cause.words}."
+                return f"Confirmed by the rule in force; {check.rule and check.rule.name} refuses it: {words(check.cause)}."
             case Cause.CONFIRMED_OVER_CONFLICT:
                 return "Confirmed over a conflict: the rule should have refused this one."
             case Cause.DEADLOCK | Cause.SERIALIZATION_FAILURE:
-                what = check.recorded["message"] or check.cause.words
+                what = check.recorded["message"] or words(check.cause)
                 rival = "None is named; an overlap stood in the way as well." if check.conflicts else "No rival is named."
                 return f"Refused in a race with another transaction, perhaps for the same table: {what}. {rival}"
             case (
@@ -92,12 +93,12 @@ class Teller:
                 | Cause.TABLE_OF_ANOTHER_RESTAURANT
             ):
                 also = "; an overlap stood in the way as well" if check.replayed_verdict is Verdict.CONFLICT else ""
-                return f"Refused for another reason: {check.recorded['message'] or check.cause.words}{also}."
+                return f"Refused for another reason: {check.recorded['message'] or words(check.cause)}{also}."
             case Cause.REASON_NOT_RECORDED:
                 return "Refused; no reason was recorded, and its own snapshot shows nothing in the way."
             case _:
                 word = "Refused" if refused else "Confirmed"
-                return f"{word}; whether rightly, cannot be told: {check.cause.words}."
+                return f"{word}; whether rightly, cannot be told: {words(check.cause)}."
 
     def proof(self) -> list[str]:
         """Show the request, every rival, what they share and the rule that forbids it, line by line."""
@@ -227,7 +228,7 @@ class Teller:
     def basis(self) -> str:
         """Say to which cause it comes, and which evidence the answer rests on."""
         check = self.check
-        cause = "" if check.cause is Cause.AGREED else f"Cause: {check.cause.words}. "
+        cause = "" if check.cause is Cause.AGREED else f"Cause: {words(check.cause)}. "
         return f"{cause}Evidence: {check.grade}. {self._evidence()}"
 
     def _evidence(self) -> str:
