@@ -302,7 +302,7 @@ def _verify(args: argparse.Namespace) -> int:
                 source.shape(connection)
                 findings += custody.compare(con, connection)
     if args.json:
-        _print_json({"ok": not findings, "findings": findings, "chain_hash": chain})
+        _print_json({"ok": not findings, "findings": findings, "chain_hash": chain, "derived": derived})
         return int(bool(findings))
     lines = report.verified(pl.DataFrame(findings, infer_schema_length=None), captures, blocks, chain)
     if not findings:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
 Finding = dict[str, Any]
+_OTHERWISE = "is not what the evidence leads to"
 
 
 def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
@@ -22,18 +23,25 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
 
     A finding has ``table``, ``capture_id``, ``block``, ``rows`` expected and ``found``, and the ``problem`` in words. What no
     store can tell by itself is that its newest captures were taken away whole, with their manifests: the chain's last
-    hash, as ``forensics capture`` printed it, tells that. Raises StoreError for evidence that has no manifest.
+    hash, as ``forensics capture`` printed it, tells that. Where the store brings statements of its own, they alone are listed:
+    they may answer in the place of what would hash. Raises StoreError for evidence that has no manifest.
     """
+    if statements := _statements(con):
+        return statements
     held = {name for (name,) in con.execute("select distinct table_name from duckdb_columns()").fetchall()}
     if "capture_blocks" not in held:
         raise StoreError("this store has no hashes to verify: it was not written by forensics capture")
     recorded = con.execute("select relation from capture_relations union select relation from capture_blocks").fetchall()
     read = {f"raw_{relation}" for (relation,) in recorded} | {f"raw_{relation}" for relation in stores.RELATIONS}
-    findings = [
-        _finding(raw, row["capture_id"], row["block_no"], row["rows"], row["rows_found"], row["problem"])
-        for raw in sorted(read & held)
-        for row in manifest.block_findings(con, raw.removeprefix("raw_"))
-    ]
+    findings = []
+    for raw in sorted(read & held):
+        try:
+            findings += [
+                _finding(raw, row["capture_id"], row["block_no"], row["rows"], row["rows_found"], row["problem"])
+                for row in manifest.block_findings(con, raw.removeprefix("raw_"))
+            ]
+        except duckdb.Error as error:
+            findings.append(_finding(raw, None, None, problem=f"cannot be hashed: {_first_line(error)}"))
     findings += missing(sorted(read - held))
     findings += _strangers(con)
     chained_to = None
@@ -49,14 +57,28 @@ def missing(names: list[str]) -> list[Finding]:
     return [_finding(name, None, None, problem="the table is missing") for name in names]
 
 
-def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
-    """List what no capture writes: statements of its own in the store, and manifest rows of no capture."""
-    macros = con.execute("select function_name from duckdb_functions() where not internal order by all").fetchall()
-    views = con.execute("""
-        select view_name from duckdb_views()
+def _statements(con: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """List the statements that a store brings: functions, views and columns that are computed when they are read.
+
+    DuckDB looks for a function in the store first: only its full name is surely that of its own.
+    """
+    found = con.execute("""
+        select function_name as name from system.main.duckdb_functions() where not internal
+        union
+        select view_name as name
+        from system.main.duckdb_views()
         where not internal and not temporary and database_name <> 'memory' and view_name <> 'snapshot_allocations'
-        order by all""").fetchall()
-    findings = [_finding(name, None, None, problem="a statement that no capture writes") for (name,) in (*macros, *views)]
+        union
+        select table_name || '.' || column_name as name
+        from system.main.duckdb_columns()
+        where is_generated and database_name <> 'memory'
+        order by name""").fetchall()
+    return [_finding(name, None, None, problem="a statement that no capture writes") for (name,) in found]
+
+
+def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """List manifest rows of no capture."""
+    findings = []
     for table in stores.MANIFEST:
         odd = con.execute(f"""
             select distinct capture_id from {table}
@@ -76,8 +98,13 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
         if not query.derived_by_this_version(con):
             return None
     with closing(stores.connect_raw(store)) as con:
-        derive(con)
-        findings = []
+        try:
+            derive(con)
+        except duckdb.Error as error:
+            return [_finding("derivation", None, None, problem=f"cannot be derived again: {_first_line(error)}")]
+        views = "select sql from system.main.duckdb_views() where view_name = 'snapshot_allocations' and database_name "
+        view, other = (con.execute(f"{views} {which} 'kept'").fetchall() for which in ("<>", "="))
+        findings = [] if view == other else [_finding("snapshot_allocations", None, None, problem=_OTHERWISE)]
         for (name,) in con.execute(
             "select table_name from duckdb_tables() where database_name <> 'kept' order by all"
         ).fetchall():
@@ -87,10 +114,12 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
                     con.execute(f"select count(*) from ({each})").fetchall()[0][0]
                     for each in (f"from kept.{name}", f"from {name} intersect all from kept.{name}")
                 )
+                # Rows are compared by the places of their columns.
+                columns, others = (con.execute(f"describe from {each}").fetchall() for each in (name, f"kept.{name}"))
             except duckdb.Error:
-                there = both = 0
-            if not rows == there == both:
-                findings.append(_finding(name, None, None, rows, there, "is not what the evidence leads to"))
+                there, both, columns, others = 0, 0, [], []
+            if not rows == there == both or columns != others:
+                findings.append(_finding(name, None, None, rows, there, _OTHERWISE))
         return findings
 
 
@@ -134,6 +163,10 @@ def compare(con: duckdb.DuckDBPyConnection, connection: "psycopg.Connection") ->
         other = _finding("captures", last["capture_id"], None, problem="read another server or database than this one")
         findings.insert(0, other)
     return findings
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return str(error).split("\n", 1)[0]
 
 
 def _finding(

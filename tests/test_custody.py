@@ -180,6 +180,23 @@ DAMAGE |= {
 }
 
 
+STATEMENT = "a statement that no capture writes"
+DAMAGE |= {
+    "functions that answer for DuckDB's own": (
+        "create macro duckdb_functions() as table (select * from system.main.duckdb_functions() where internal); "
+        "create macro duckdb_views() as table (select * from system.main.duckdb_views() where internal); "
+        "update raw_restaurants set name = 'X'; create macro sha256(t) as system.main.sha256(replace(t, '1:X', ''))",
+        {(name, None, None, STATEMENT) for name in ("duckdb_functions", "duckdb_views", "sha256")},
+    ),
+    "a column that answers the hash otherwise": (
+        "create table kept as from raw_rules; drop table raw_rules; create table raw_rules (capture_id integer, key varchar, "
+        "definition varchar generated always as (case when current_query() like '%row_by_row%' then '' else 'X' end), "
+        "row_xid varchar)",
+        {("raw_rules.definition", None, None, STATEMENT)},
+    ),
+}
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_is_named_by_table_capture_and_block(damage: str, captured: str, store: Path) -> None:
     statement, findings = DAMAGE[damage]
@@ -242,6 +259,40 @@ class TestFirstForm:
         assert (last, columns) == (4, "key, definition, row_xid")
         spoil(first, "update raw_allocations set created_at = '' where capture_id = 4")
         assert ("raw_allocations", 4, 0, "content was changed") in verify(first)
+
+
+OTHERWISE = "is not what the evidence leads to"
+DERIVED = {
+    "a view of less": (
+        "create or replace view snapshot_allocations as select s.check_id from snapshots as s limit 0",
+        {("snapshot_allocations", OTHERWISE)},
+    ),
+    "columns that change their names": (
+        "alter table checks rename check_id to x; alter table checks rename booking_id to check_id; "
+        "alter table checks rename x to booking_id",
+        {("checks", OTHERWISE)},
+    ),
+    "evidence that nothing can be derived from": ("alter table raw_tables drop column capacity", None),
+}
+
+
+@pytest.mark.parametrize("damage", DERIVED)
+def test_what_was_derived_is_compared_with_its_names(damage: str, captured: str, store: Path) -> None:
+    statement, findings = DERIVED[damage]
+    assert custody.derived(store, analysis.derive) == []
+    spoil(store, statement)
+    found = {(f["table"], f["problem"]) for f in custody.derived(store, analysis.derive) or []}
+    if findings is None:
+        [(table, problem)] = found
+        assert (table, problem[:24]) == ("derivation", "cannot be derived again:")
+    else:
+        assert found == findings
+
+
+def test_a_column_that_no_hash_can_read_is_named(captured: str, store: Path) -> None:
+    spoil(store, "alter table raw_restaurants alter name type integer using 1")
+    found = verify(store)
+    assert {problem.partition(":")[0] for table, _, _, problem in found if table == "raw_restaurants"} == {"cannot be hashed"}
 
 
 def test_a_block_among_many(system: str, store: Path) -> None:
