@@ -8,11 +8,13 @@ import json
 import re
 import secrets
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from hashlib import sha256
-from html import escape
+from html import escape, unescape
 from importlib.metadata import version
 from typing import Any
+from unicodedata import normalize
 from uuid import UUID
 
 import duckdb
@@ -168,11 +170,17 @@ def _pseudonymized(tables: Tables) -> Tables:
                 if name in ids and value is not None and not _UUID.fullmatch(value):
                     raise ForensicsError(f"{table}.{name} holds {value!r}: only ids that are uuids can be replaced everywhere")
     id_at, name_at = (columns("raw_restaurants").index(column) for column in ("key", "name"))
-    names = {row[name_at]: f"restaurant {_UUID.sub(other, row[id_at])[:8]}" for row in tables["raw_restaurants"]["rows"]}
+    names: dict[str, str] = {}
+    for row in tables["raw_restaurants"]["rows"]:
+        if name := row[name_at]:
+            # As it is, and as it may stand inside JSON.
+            spellings = (name, json.dumps(name)[1:-1], json.dumps(name, ensure_ascii=False)[1:-1])
+            names |= dict.fromkeys(spellings, f"restaurant {_UUID.sub(other, row[id_at])[:8]}")
 
     def replaced(value: str | None) -> str | None:
-        for old, new in names.items():
-            value = value.replace(old, new) if value and old else value
+        # The longest first: an older name may be a part of a newer one.
+        for old in sorted(names, key=len, reverse=True):
+            value = value.replace(old, names[old]) if value else value
         return value and _UUID.sub(other, value)
 
     return {
@@ -186,11 +194,32 @@ def _nothing_left(page: str, tables: Tables) -> None:
     ids = {UUID(found[0]) for value in values for found in _UUID.finditer(value)}
     pictures = "".join(b64decode(found).decode() for found in re.findall(r"base64,([\w+/=]+)", page))
     shown = (page + pictures).lower()
-    names = tables["raw_restaurants"]["columns"].index(["name", "VARCHAR"])
     left = [str(each) for each in ids if str(each) in shown or each.hex in shown]
-    left += [row[names] for row in tables["raw_restaurants"]["rows"] if row[names] and row[names].lower() in shown]
+    # A name may be any word, of markup too: it is looked for in what people read and rows hold.
+    payload = _payload(page)
+    marked = re.sub(r"<[^>]*>", " ", _PAYLOAD.sub("", page) + pictures)
+    told = _one_spelling("\n".join([unescape(marked), *_texts(payload["explanation"]), *_texts(payload["tables"])]))
+    at = tables["raw_restaurants"]["columns"].index(["name", "VARCHAR"])
+    left += [row[at] for row in tables["raw_restaurants"]["rows"] if row[at] and _one_spelling(row[at]) in told]
     if left:
         raise ForensicsError(f"{len(left)} ids or names of this check stand in texts where they cannot be replaced")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Give every text in a JSON value, and in the JSON that a text holds; names of keys are none."""
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
+    elif isinstance(value, str):
+        yield value
+        if value[:1] in ("{", "["):
+            with suppress(json.JSONDecodeError, RecursionError):
+                yield from _texts(json.loads(value))
+
+
+def _one_spelling(text: str) -> str:
+    """Write a text so that spellings which read alike are alike: composed, and in small letters."""
+    return normalize("NFC", text).casefold()
 
 
 def _page(check_id: str, tables: Tables, explain: Explain, derive: Derive, *, pseudonymized: bool) -> str:

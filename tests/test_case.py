@@ -1,5 +1,6 @@
 """Case files: whole, checkable offline, safe to open, and anonymous where asked."""
 
+import html
 import json
 import re
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from analysis import case, cli
 from analysis.model import ForensicsError, NotFoundError, StoreError
 
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+BOOKING, PLACE = "5f0c1a52-6d0e-4b9e-9a43-0d2f5a3c7b1e", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 
 
@@ -192,8 +194,36 @@ class TestPseudonyms:
         assert [r["overlap_s"] for r in after["rivals"]] == [r["overlap_s"] for r in before["rivals"]]
         assert len(set(UUID.findall(json.dumps(after)))) == len(set(UUID.findall(json.dumps(before))))
 
+    @pytest.mark.parametrize(
+        ("names", "said"),
+        [
+            (['Joe\'s "Fish"'], 'at Joe\'s "Fish"'),
+            (["Zo\xe9 & Co"], "at Zo\xe9 & Co"),
+            (["Zanzibar", "Zanzibar 12 Baker Street"], "at Zanzibar 12 Baker Street"),
+            (["Anchor"], "nothing of it"),
+        ],
+        ids=["quotes", "letters", "a longer name", "a word of markup"],
+    )
+    def test_a_name_is_replaced_however_it_is_written(self, names: list[str], said: str) -> None:
+        check = replace(story("c1 [5,8) refused"), booking_id=BOOKING, restaurant_id=PLACE)
+        check = replace(check, conflict={"sqlstate": "P0001", "message": said, "attempted": []})
+        places = [{"key": PLACE, "name": name, "timezone": "UTC", "capture_id": n} for n, name in enumerate(names, 1)]
+        captures = [f"2025-12-0{n} 00:00:00+00" for n, _ in enumerate(names, 1)]
+        page = write(planted(captures=captures, checks=[check.row(key="c1")], restaurants=places), "c1", pseudonymize=True)
+        assert verify(page) == []
+        told = json.dumps(case._payload(page)["tables"], ensure_ascii=False) + html.unescape(page)
+        assert not [word for word in (*names, "Baker", "Fish", "Zo\xe9") if word in told and word != "Anchor"]
+
+    @pytest.mark.parametrize("said", ["at ZO\xc9", "at Zoe\u0301"], ids=["capitals", "decomposed"])
+    def test_a_name_in_another_spelling_is_not_written(self, said: str) -> None:
+        check = replace(story("c1 [5,8) refused"), booking_id=BOOKING, restaurant_id=PLACE)
+        check = replace(check, conflict={"sqlstate": "P0001", "message": said, "attempted": []})
+        place = {"key": PLACE, "name": "Zo\xe9", "timezone": "UTC"}
+        with pytest.raises(ForensicsError, match="stand in texts where they cannot be replaced"):
+            write(planted(checks=[check.row(key="c1")], restaurants=[place]), "c1", pseudonymize=True)
+
     def test_ids_and_names_in_free_text_are_replaced_or_the_file_is_not_written(self) -> None:
-        one, two = "5f0c1a52-6d0e-4b9e-9a43-0d2f5a3c7b1e", "aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee"
+        one, two = BOOKING, PLACE
         said = f"booking_{one} \n{one.upper()} at Chez Nous; {one.replace('-', '')}"
         check = replace(story("c1 [5,8) refused"), booking_id=one, restaurant_id=two)
         check = replace(check, conflict={"sqlstate": "P0001", "message": said, "attempted": []})
