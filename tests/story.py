@@ -51,8 +51,8 @@ def planted(
     con.execute("alter table captures alter captured_at type timestamptz")
     _create(con, "vanished", ("relation", "key"), list(vanished))
     _create(con, "capture_relations", manifest.TABLES["capture_relations"], list(read))
-    for name in ("rows_new", "rows_changed", "rows_vanished"):
-        con.execute(f"alter table capture_relations alter {name} type bigint")
+    for name, type_ in manifest.TABLES["capture_relations"].items():
+        con.execute(f"alter table capture_relations alter {name} type {type_}")
     analysis.derive(con)
     return con
 

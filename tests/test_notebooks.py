@@ -6,10 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from story import CHECKED_AT, planted, story
+
+from analysis import manifest, stores
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -106,3 +112,19 @@ def test_their_outputs_on_the_sample_are_those_committed_in_any_zone_and_locale(
 
 def test_they_hold_on_a_store_freshly_captured_from_the_lab(lab_store: Path) -> None:
     nbval("--nbval-lax", FORENSICS_STORE=str(lab_store))
+
+
+def test_they_hold_on_a_young_store_and_an_odd_one(tmp_path: Path) -> None:
+    """A question asked again after 60 days, a snapshot that is cut off, meals further ahead than the evidence is long."""
+    asked = story("a1 [0,10) firm · c1 [5,8) by:B refused")
+    far = "2025-11-18 18:00:00+00"
+    rows = [
+        *(replace(asked, name=f"c{n}", checked_at=CHECKED_AT + timedelta(days=60 * n)).row() for n in range(2)),
+        story("c2 [0,8) by:C").row(snapshot_data='{"allocations": ['),
+    ]
+    young = [story(f"c{n} [40000,40090) by:A{n}").row(checked_at=far) for n in range(3)]
+    for name, checks in (("odd", rows), ("young", young)):
+        with closing(planted(checks=checks, captures=["2026-02-01 00:00:00+00"])) as con:
+            manifest.prepare(con)
+            stores.export(con, tmp_path / name)
+        nbval("--nbval-lax", FORENSICS_STORE=str(tmp_path / name))
