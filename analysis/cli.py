@@ -37,11 +37,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except ForensicsError as error:
         sys.exit(_fail(str(error)))
+    except duckdb.Error as error:
+        sys.exit(_fail(f"the store cannot be read, which forensics verify tells more of: {custody.first_line(error)}"))
     except BrokenPipeError:
         # The reader of our output went away (| head): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         status = None
+    except OSError as error:
+        if error.filename is None:
+            _drop_output()
+        sys.exit(_fail(f"{error.filename or 'the answer cannot be written'}: {error.strerror}"))
     sys.exit(status or 0)
+
+
+def _drop_output() -> None:
+    """Let what is still to be written go: Python would try again when it ends, and fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> int:
@@ -242,7 +253,12 @@ def _case(args: argparse.Namespace) -> None:
         page = case.write(con, args.check_id, analysis.explain_check, analysis.derive, pseudonymize=args.pseudonymize)
     try:
         with args.out.open("x", encoding="utf-8") as file:
-            file.write(page)
+            try:
+                file.write(page)
+                file.flush()
+            except OSError:
+                args.out.unlink()
+                raise
     except FileExistsError:
         raise ForensicsError(f"{args.out} exists already, and is left as it is: give a new file") from None
     except OSError as error:
@@ -259,13 +275,22 @@ def _verify_case(args: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise ForensicsError(f"cannot read {args.case}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     findings = case.verify(page, analysis.explain_check, analysis.derive)
+    if findings:
+        return _found(args, findings)
     if args.json:
-        _print_json({"ok": not findings, "findings": findings})
-    elif findings:
-        _tell([f"{finding['table']}: {finding['problem']}" for finding in findings])
+        _print_json({"ok": True, "findings": []})
     else:
         print("The explanation follows from the rows in the file, and the page shows it.")
-    return int(bool(findings))
+    return 0
+
+
+def _found(args: argparse.Namespace, findings: list[custody.Finding]) -> int:
+    """Tell findings beside which there is nothing else to tell."""
+    if args.json:
+        _print_json({"ok": False, "findings": findings})
+    else:
+        _tell([f"{finding['table']}: {finding['problem']}" for finding in findings])
+    return 1
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -274,33 +299,31 @@ def _verify(args: argparse.Namespace) -> int:
     if args.case:
         return _verify_case(args)
     try:
-        opened = stores.connect(args.store)
+        with closing(stores.connect(args.store)) as con:
+            return _verify_store(args, con)
     except DamagedError as error:
-        if args.json:
-            _print_json({"ok": False, "findings": custody.missing(error.lacking)})
-        else:
-            _tell([str(error)])
-        return 1
-    with closing(opened) as con:
-        try:
-            findings = custody.verify(con)
-        except duckdb.Error as error:
-            raise ForensicsError(f"{args.store} has not the relations of a store of this version: {error}") from None
-        [(captures, blocks, chain, tenant)] = con.execute("""
-            select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id), any_value(tenant)
-            from captures""").fetchall()
-        # A folder holds nothing derived.
-        derived: report.Derived = "none"
-        if not args.store.is_dir():
-            differing = custody.derived(args.store, analysis.derive)
-            derived = "of another version" if differing is None else "compared"
-            findings += differing or []
-        if args.dsn:
-            from analysis import source
+        return _found(args, custody.missing(error.lacking))
+    except duckdb.Error as error:
+        return _found(args, [custody.unreadable(args.store.name, error)])
 
-            with source.snapshot(args.dsn, tenant) as connection:
-                source.shape(connection)
-                findings += custody.compare(con, connection)
+
+def _verify_store(args: argparse.Namespace, con: duckdb.DuckDBPyConnection) -> int:
+    findings = custody.verify(con)
+    [(captures, blocks, chain, tenant)] = con.execute("""
+        select count(*), (select count(*) from capture_blocks), arg_max(chain_hash, capture_id), any_value(tenant)
+        from captures""").fetchall()
+    # A folder holds nothing derived.
+    derived: report.Derived = "none"
+    if not args.store.is_dir():
+        differing = custody.derived(args.store, analysis.derive)
+        derived = "of another version" if differing is None else "compared"
+        findings += differing or []
+    if args.dsn:
+        from analysis import source
+
+        with source.snapshot(args.dsn, tenant) as connection:
+            source.shape(connection)
+            findings += custody.compare(con, connection)
     if args.json:
         _print_json({"ok": not findings, "findings": findings, "chain_hash": chain, "derived": derived})
         return int(bool(findings))

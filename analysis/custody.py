@@ -23,11 +23,12 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
 
     A finding has ``table``, ``capture_id``, ``block``, ``rows`` expected and ``found``, and the ``problem`` in words. What no
     store can tell by itself is that its newest captures were taken away whole, with their manifests: the chain's last
-    hash, as ``forensics capture`` printed it, tells that. Where the store brings statements of its own, they alone are listed:
-    they may answer in the place of what would hash. Raises StoreError for evidence that has no manifest.
+    hash, as ``forensics capture`` printed it, tells that. Where the store brings statements of its own, or columns of other
+    types, they alone are listed: the one may answer in the place of what would hash, the other cannot be hashed. Raises
+    StoreError for evidence that has no manifest.
     """
-    if statements := _statements(con):
-        return statements
+    if unlike := _statements(con) or _retyped(con):
+        return unlike
     held = {name for (name,) in con.execute("select distinct table_name from duckdb_columns()").fetchall()}
     if "capture_blocks" not in held:
         raise StoreError("this store has no hashes to verify: it was not written by forensics capture")
@@ -41,7 +42,7 @@ def verify(con: duckdb.DuckDBPyConnection) -> list[Finding]:
                 for row in manifest.block_findings(con, raw.removeprefix("raw_"))
             ]
         except duckdb.Error as error:
-            findings.append(_finding(raw, None, None, problem=f"cannot be hashed: {_first_line(error)}"))
+            findings.append(_finding(raw, None, None, problem=f"cannot be hashed: {first_line(error)}"))
     findings += missing(sorted(read - held))
     findings += _strangers(con)
     chained_to = None
@@ -76,6 +77,19 @@ def _statements(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     return [_finding(name, None, None, problem="a statement that no capture writes") for (name,) in found]
 
 
+def _retyped(con: duckdb.DuckDBPyConnection) -> list[Finding]:
+    """List the columns of raw relations and of the manifest that have another type than captures give them."""
+    texts = {f"raw_{relation}": dict.fromkeys(columns, "varchar") for relation, columns in stores.COLUMNS.items()}
+    findings = []
+    for table, column, found in con.execute("""
+        select table_name, column_name, data_type from duckdb_columns() order by table_name, column_index""").fetchall():
+        type_ = (manifest.TABLES | texts).get(table, {}).get(column, found)
+        # Ids lie in a file as uuids, or as texts.
+        if duckdb.sqltype(type_) != found and not (table in texts and found == "UUID"):
+            findings.append(_finding(f"{table}.{column}", None, None, problem=f"has the type {found}, and was {type_}"))
+    return findings
+
+
 def _strangers(con: duckdb.DuckDBPyConnection) -> list[Finding]:
     """List manifest rows of no capture."""
     findings = []
@@ -101,7 +115,7 @@ def derived(store: Path, derive: Callable[[duckdb.DuckDBPyConnection], None]) ->
         try:
             derive(con)
         except duckdb.Error as error:
-            return [_finding("derivation", None, None, problem=f"cannot be derived again: {_first_line(error)}")]
+            return [_finding("derivation", None, None, problem=f"cannot be derived again: {first_line(error)}")]
         views = "select sql from system.main.duckdb_views() where view_name = 'snapshot_allocations' and database_name "
         view, other = (con.execute(f"{views} {which} 'kept'").fetchall() for which in ("<>", "="))
         findings = [] if view == other else [_finding("snapshot_allocations", None, None, problem=_OTHERWISE)]
@@ -165,7 +179,13 @@ def compare(con: duckdb.DuckDBPyConnection, connection: "psycopg.Connection") ->
     return findings
 
 
-def _first_line(error: duckdb.Error) -> str:
+def unreadable(name: str, error: duckdb.Error) -> Finding:
+    """Tell of a store that has not the relations of one, or not the bytes, as a finding."""
+    return _finding(name, None, None, problem=f"cannot be read: {first_line(error)}")
+
+
+def first_line(error: duckdb.Error) -> str:
+    """Return what DuckDB says, without the statement that it cites."""
     return str(error).split("\n", 1)[0]
 
 

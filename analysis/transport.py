@@ -55,11 +55,14 @@ class Reader:
     def versions(self, relation: str) -> tuple[int, str | None]:
         """Count the rows of a relation at the source, and hash which transaction wrote which: the same hash, the same rows.
 
-        The hash is the source's own, and compares with that of the same server only. It reads no long values.
+        The hash is the source's own, and compares with that of the same server only. It reads no long values. Raises
+        SourceError for rows without an id, which only a view can have: no later capture could tell which of them is which.
         """
         hashed = "sum(hashtextextended(key::text || ' ' || row_xid, 0))::text"
-        statement = f"select count(*), {hashed} from ({_statement(relation)}) as source"
-        [(rows, rows_hash)] = self._connection.execute(statement.encode()).fetchall()
+        statement = f"select count(*), count(key), {hashed} from ({_statement(relation)}) as source"
+        [(rows, named, rows_hash)] = self._connection.execute(statement.encode()).fetchall()
+        if named < rows:
+            raise SourceError(f"{relation}: {rows - named} of {rows} rows have no id; nothing was stored")
         return rows, rows_hash
 
     def read(

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -386,6 +387,39 @@ def test_a_reader_that_goes_away_is_no_error(lab_store: Path, command: str) -> N
     run = subprocess.run(["bash", "-c", piped], capture_output=True, text=True, check=True)
     assert run.stderr == ""
     assert run.stdout[10:] == "0\n"
+
+
+def test_a_full_device_is_one_clear_line(lab_store: Path, tmp_path: Path) -> None:
+    command = [*FORENSICS, "checks", "--store", str(lab_store)]
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (run.returncode, run.stderr) == (2, "forensics: the answer cannot be written: No space left on device\n")
+    out = tmp_path / "case.html"
+    run = subprocess.run(
+        [*FORENSICS, "case", check_id(lab_store, "true"), "--store", lab_store, "--out", out],
+        # No file may grow beyond so many bytes.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (2, f"forensics: cannot write {out}: File too large\n")
+    assert not out.exists()
+
+
+def test_a_name_that_no_file_can_have_is_one_clear_line() -> None:
+    name = "n" * 300
+    assert refusal("checks", "--store", name) == f"forensics: {name}: File name too long\n"
+
+
+def test_a_damaged_store_is_one_clear_line(lab_store: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copy(lab_store, tmp_path))
+    with duckdb.connect(str(store)) as con:
+        con.execute("alter table verdicts drop column cause")
+    assert refusal("checks", "--store", store).startswith(
+        "forensics: the store cannot be read, which forensics verify tells more of: Binder Error: "
+    )
+    assert forensics("verify", "--store", store).returncode == 1
 
 
 def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:

@@ -289,10 +289,32 @@ def test_what_was_derived_is_compared_with_its_names(damage: str, captured: str,
         assert found == findings
 
 
-def test_a_column_that_no_hash_can_read_is_named(captured: str, store: Path) -> None:
-    spoil(store, "alter table raw_restaurants alter name type integer using 1")
+def test_a_table_that_no_hash_can_read_is_named(captured: str, store: Path) -> None:
+    spoil(store, "alter table raw_restaurants drop column key")
     found = verify(store)
     assert {problem.partition(":")[0] for table, _, _, problem in found if table == "raw_restaurants"} == {"cannot be hashed"}
+
+
+@pytest.mark.parametrize("column", ["raw_rules.definition", "capture_relations.columns", "capture_blocks.block_no"])
+def test_a_column_of_another_type_is_named(captured: str, store: Path, column: str) -> None:
+    table, _, name = column.partition(".")
+    spoil(store, f"alter table {table} alter {name} type blob using encode({name}::varchar)")
+    was = "bigint" if name == "block_no" else "varchar"
+    assert verify(store) == {(column, None, None, f"has the type BLOB, and was {was}")}
+
+
+@pytest.mark.parametrize("column", ["captures.chain_hash", "captures.tenant", "capture_blocks.relation", "vanished.capture_id"])
+def test_a_manifest_that_lacks_a_column_is_a_finding(
+    captured: str, store: Path, column: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, _, name = column.partition(".")
+    spoil(store, f"alter table {table} drop column {name}")
+    with pytest.raises(SystemExit) as done:
+        cli.main(["verify", "--store", str(store), "--json"])
+    assert done.value.code == 1
+    [finding] = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["table"] == store.name
+    assert finding["problem"].startswith("cannot be read: Binder Error: ")
 
 
 def test_a_block_among_many(system: str, store: Path) -> None:

@@ -6,8 +6,6 @@ with differing as (
     select key
     from staged
     anti join held using (key, content_hash)
-    -- A view may have rows without a key, of which nobody can tell the one from the other.
-    where key is not null
 )
 
 select

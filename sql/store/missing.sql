@@ -4,5 +4,4 @@
 select key
 from standing
 anti join listed using (key)
-where key is not null
 order by key

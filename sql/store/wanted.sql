@@ -4,5 +4,4 @@
 select key
 from listed
 anti join standing using (key, row_xid)
-where key is not null
 order by key
