@@ -28,6 +28,7 @@ Tables = dict[str, dict[str, list[Any]]]
 """Name → its columns, each with its type, and its rows, every value as text."""
 
 _PAYLOAD = re.compile(r'<script type="application/json" id="case">(.*?)</script>', re.DOTALL)
+_WORD = "the restaurant's name is a word that the rows need for something else: it cannot be replaced everywhere"
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{8}(-?)(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE)
 
 
@@ -50,10 +51,16 @@ def write(
         places = [place for place, row in enumerate(held["rows"]) if row[at] == check_id]
         tables = _pseudonymized(tables)
         check_id = tables["raw_confirmations"]["rows"][places[0]][at] if places else check_id
-    page = _page(check_id, tables, explain, derive, pseudonymized=pseudonymize)
-    if pseudonymize:
+        try:
+            page = _page(check_id, tables, explain, derive, pseudonymized=True)
+        except (duckdb.Error, LookupError):
+            raise ForensicsError(_WORD) from None
         _nothing_left(page, _rows(con, told.check))
-    if not pseudonymize and _payload(page)["explanation"] != json.loads(json.dumps(told.data)):
+        if _verdict(_payload(page)["explanation"]) != _verdict(told.data):
+            raise ForensicsError(_WORD)
+        return page
+    page = _page(check_id, tables, explain, derive, pseudonymized=False)
+    if _payload(page)["explanation"] != json.loads(json.dumps(told.data)):
         raise ForensicsError(f"check {check_id}: the rows that it cites do not lead to its explanation; please report this")
     return page
 
@@ -79,6 +86,10 @@ def verify(page: str, explain: Explain, derive: Derive) -> list[dict[str, Any]]:
     if _payload(again)["explanation"] != payload["explanation"]:
         return [_finding("explanation", "it does not follow from the rows")]
     return [] if again == page else [_finding("page", "it shows something else than what it holds")]
+
+
+def _verdict(told: dict[str, Any]) -> tuple[Any, ...]:
+    return told["recorded_verdict"], told["replayed_verdict"], told["cause"], len(told["rivals"])
 
 
 def _rows(con: duckdb.DuckDBPyConnection, check: Any) -> Tables:

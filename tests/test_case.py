@@ -222,6 +222,13 @@ class TestPseudonyms:
         with pytest.raises(ForensicsError, match="stand in texts where they cannot be replaced"):
             write(planted(checks=[check.row(key="c1")], restaurants=[place]), "c1", pseudonymize=True)
 
+    @pytest.mark.parametrize("name", ["e", "2025", "overlap"])
+    def test_a_name_that_the_rows_need_as_a_word_is_not_replaced(self, name: str) -> None:
+        check = replace(story("a1 [0,10) firm · c1 [5,8) refused"), booking_id=BOOKING, restaurant_id=PLACE)
+        place = {"key": PLACE, "name": name, "timezone": "UTC"}
+        with pytest.raises(ForensicsError, match="name is a word that the rows need for something else"):
+            write(planted(checks=[check.row(key="c1")], restaurants=[place]), "c1", pseudonymize=True)
+
     def test_ids_and_names_in_free_text_are_replaced_or_the_file_is_not_written(self) -> None:
         one, two = BOOKING, PLACE
         said = f"booking_{one} \n{one.upper()} at Chez Nous; {one.replace('-', '')}"
