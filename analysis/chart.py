@@ -281,7 +281,7 @@ def retention(by_days: pl.DataFrame, *, days: int = 30, knee: int | None = None)
     lines = {
         "space freed": (pl.col("bytes_freed") / (pl.col("bytes_freed") + pl.col("bytes_kept")), BLUE, 5.0, 1),
         "explanations lost": (pl.col("explanations_lost") / rows, "black", 1.5, -1),
-        "gone before the meal": (pl.col("purged_before_meal") / rows, ORANGE, 3.0, 1),
+        "gone before the meal": (pl.col("purged_before_meal") / pl.col("meals"), ORANGE, 3.0, 1),
     }
     tidy = by_days.select("days", **{name: share for name, (share, *_) in lines.items()})
     span = max([days, 1, *by_days["days"]])
@@ -300,21 +300,21 @@ def retention(by_days: pl.DataFrame, *, days: int = 30, knee: int | None = None)
         layers += horizon({"days": knee}, f"knee: {knee} days", x, left=knee > span / 2, y=20)
     layers += horizon({"days": days}, f"{days} days", x, left=days > span / 2)
     told = by_days.filter(pl.col("days") == days).to_dicts()
-    checks = by_days.select((pl.col("rows_kept") + pl.col("rows_freed")).max()).item() or 0
+    checks, meals = (by_days.select(of.max()).item() or 0 for of in (rows, pl.col("meals")))
     if told:
         row = told[0]
         freed = _share(row["bytes_freed"], row["bytes_freed"] + row["bytes_kept"])
-        meals = counted(row["purged_before_meal"], "checks")
+        gone = counted(row["purged_before_meal"], "checks")
         finding = (
             f"Keeping {days} days frees {freed} of the space and loses {row['explanations_lost']:,} explanations; "
-            f"{meals} would go before the meal"
+            f"{gone} would go before the meal"
         )
     else:
         finding = f"Keeping {days} days frees nothing: the evidence spans less"
     as_of = f"; today is {by_days['as_of'][0]:%d %b %Y}, the newest check" if len(by_days) else ""
     subtitle = (
-        f"{checks:,} checks{as_of}. Space is snapshot and conflict text. Gone before the meal is counted over all checks, "
-        "as if the retention had always been in force."
+        f"{checks:,} checks{as_of}. Space is snapshot and conflict text. Gone before the meal is counted over the "
+        f"{meals:,} checks of a known meal, as if the retention had always been in force."
     )
     return titled(alt.layer(*layers), finding, subtitle, height=280)
 

@@ -202,7 +202,7 @@ def retention(figures: dict[str, Any]) -> list[str]:
         f"The shortest retention that keeps {100 - 100 * figures['purged_bound']:g} % until the meal: {best['days']} days "
         f"({100 * best['purged_share']:.1f} % gone, no more than {_up(best['purged_share_high'])} by the 95 % interval)"
     ]
-    variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten")
+    variants = pl.DataFrame(figures["variants"]).drop("days", "as_of", "rows_kept", "bytes_kept", "hits_forgotten", "meals")
     return [
         f"Keeping {phrases.counted(days, 'days')}, counted back from {figures['as_of']:%Y-%m-%d %H:%M}Z, the newest check:",
         f"  {figures['rows_freed']:,} of {rows:,} rows go, {_percent(figures['bytes_freed'], size)} of {size:,} bytes of text",
@@ -211,7 +211,8 @@ def retention(figures: dict[str, Any]) -> list[str]:
         "Had it always been in force:",
         f"  {phrases.counted(figures['hits_lost'], 'repeats')} would have found no answer: the one before was more than "
         f"{phrases.counted(days, 'days')} old",
-        f"  {figures['purged_before_meal']:,} checks would have gone before the meal, as they were made further ahead",
+        f"  {figures['purged_before_meal']:,} of {figures['meals']:,} checks for a known meal would have gone before it, as they "
+        "were made further ahead",
         *(shortest or []),
         "",
         table(variants),

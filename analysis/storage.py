@@ -11,7 +11,7 @@ from analysis.measure import at_most
 from analysis.model import ForensicsError
 
 PURGED_BOUND = 0.01
-"""The share of checks that may be gone before the meal under a recommended retention."""
+"""The share of checks for a known meal that may be gone before it under a recommended retention."""
 
 _LONGEST_DAYS = 100_000
 
@@ -62,7 +62,8 @@ def retention(con: duckdb.DuckDBPyConnection, days: int) -> dict[str, Any]:
     """Return what one retention frees and loses; ``forensics retention --json`` adds knee, outlook and a recommendation.
 
     Bytes are those of the snapshot and conflict text; ``stored_bytes_freed`` as PostgreSQL stores them, null where no capture
-    recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as if the retention had always been in force;
+    recorded it. ``hits_lost`` and ``purged_before_meal`` count over all checks, as if the retention had always been in force,
+    the latter over those ``meals`` of which is known when they begin;
     the other losses are those of the rows that would go at ``as_of``, the newest check. A check that stays, but was explained
     by the snapshot of one that goes, is not among them. ``hits_forgotten`` are repeats that could then no longer be counted.
     ``variants`` are the same figures for other ways to count the days.
@@ -86,6 +87,7 @@ _RETENTION = (
     "hits_forgotten",
     "explanations_lost",
     "refusals_lost",
+    "meals",
     "purged_before_meal",
 )
 
@@ -121,17 +123,16 @@ def retention_variants(con: duckdb.DuckDBPyConnection, days: int) -> pl.DataFram
 
 
 def best_retention(by_days: pl.DataFrame, bound: float = PURGED_BOUND) -> dict[str, Any] | None:
-    """Return the shortest retention under which no more than a share of the checks is gone before the meal.
+    """Return the shortest retention under which no more than a share of the checks for a known meal is gone before it.
 
-    Rows of :func:`retention_by_days`; null where none of them keeps so much. Added to the row: ``purged_share``, and by
-    Wilson's interval (95 %) at most ``purged_share_high`` of checks like these.
+    Rows of :func:`retention_by_days`; null where none of them keeps so much, or no meal is known. Added to the row:
+    ``purged_share``, and by Wilson's interval (95 %) at most ``purged_share_high`` of checks like these.
     """
-    checks = pl.col("rows_kept") + pl.col("rows_freed")
-    within = by_days.filter(pl.col("purged_before_meal") <= bound * checks).sort("days")
+    within = by_days.filter(pl.col("meals") > 0, pl.col("purged_before_meal") <= bound * pl.col("meals")).sort("days")
     if within.is_empty():
         return None
     best = within.row(0, named=True)
-    of, gone = best["rows_kept"] + best["rows_freed"], best["purged_before_meal"]
+    of, gone = best["meals"], best["purged_before_meal"]
     return best | {"purged_share": gone / of, "purged_share_high": at_most(gone, of)}
 
 

@@ -531,10 +531,10 @@ def test_of_growth_every_bar_has_its_number() -> None:
 
 
 def test_of_retention_every_line_has_its_number() -> None:
-    row = {"rows_kept": 48, "rows_freed": 16, "bytes_kept": 30, "bytes_freed": 10, "explanations_lost": 4}
+    row = {"rows_kept": 48, "rows_freed": 16, "bytes_kept": 30, "bytes_freed": 10, "explanations_lost": 4, "meals": 32}
     rows = pl.DataFrame([{"days": 30, **row, "purged_before_meal": 2, "as_of": datetime(2025, 11, 30, tzinfo=UTC)}])
     drawn = chart.retention(rows, knee=12)
-    assert plotted(drawn, "line", "x", "y") == [[(30, 10 / 40)], [(30, 4 / 64)], [(30, 2 / 64)]]
+    assert plotted(drawn, "line", "x", "y") == [[(30, 10 / 40)], [(30, 4 / 64)], [(30, 2 / 32)]]
     names = [
         layer for layer in drawn.to_dict()["layer"] if layer["mark"]["type"] == "text" and "value" in layer["encoding"]["text"]
     ]

@@ -116,6 +116,7 @@ def by_hand(rows: list[Kept], captured_at: datetime, days: int, variant: str) ->
         "hits_forgotten": forgotten,
         "explanations_lost": sum(one.explained for one in purged),
         "refusals_lost": sum(one.explained and one.refused for one in purged),
+        "meals": sum(one.meal is not None for one in rows),
         "purged_before_meal": sum(one.meal is not None and gone(one, one.meal) for one in rows),
     }
 
@@ -392,10 +393,21 @@ def test_one_entry_that_two_checks_list_is_stored_once() -> None:
     assert (row["bytes"], row["bytes_if_shared"]) == (2 * (size + 2), size + 2 * 8)
 
 
+def test_two_restaurants_of_one_name_are_told_apart() -> None:
+    checks = [story(f"c{n} [0,9) by:B{n}").row() for n in range(3)]
+    for n, check in enumerate(checks):
+        check["snapshot_data"] = check["snapshot_data"].replace('"R"', f'"R{n}"')
+    places = [{"key": f"R{n}", "name": "The Anchor" if n else "The Bell", "timezone": "UTC"} for n in range(3)]
+    with closing(planted(checks=checks, restaurants=places)) as con:
+        labels = ["The Anchor R1", "The Anchor R2", "The Bell"]
+        assert storage.growth(con, "restaurant")["label"].to_list() == labels
+        assert measure.hit_rate_by(con, "restaurant")["label"].to_list() == labels
+
+
 def lost(*before_meal: int, rows: int = 1000) -> pl.DataFrame:
     """Make rows of retention_by_days that lose so many before the meal."""
     return pl.DataFrame(
-        {"days": range(len(before_meal)), "purged_before_meal": before_meal, "rows_kept": rows - 100, "rows_freed": 100},
+        {"days": range(len(before_meal)), "purged_before_meal": before_meal, "meals": rows},
         schema_overrides={"days": pl.Int64, "purged_before_meal": pl.Int64},
     )
 
@@ -427,6 +439,7 @@ BEST: dict[str, tuple[tuple[int, ...], tuple[int, float] | None]] = {
 
 @pytest.mark.parametrize(("losses", "best"), BEST.values(), ids=BEST)
 def test_best_retention(losses: tuple[int, ...], best: tuple[int, float] | None) -> None:
+    assert storage.best_retention(lost(*losses, rows=0)) is None
     found = storage.best_retention(lost(*losses))
     assert (found and (found["days"], found["purged_share"])) == best
     if found:

@@ -64,7 +64,7 @@ def looked_up(lookups: Iterable[Lookup], **columns: Any) -> duckdb.DuckDBPyConne
     con.register("rows", pl.DataFrame(rows, schema={**schema, "table_ids": pl.List(pl.String)}))
     con.execute("create table checks as select *, row_number() over () as check_no from rows")
     con.execute("create table snapshots (check_no bigint, requested_text varchar)")
-    con.execute("create table restaurants (restaurant_id varchar, name varchar, timezone varchar)")
+    con.execute("create table restaurants (restaurant_id varchar, label varchar, timezone varchar)")
     con.execute("insert into restaurants values ('R', 'The Anchor', 'Europe/London'), ('X', 'Nowhere', 'Mars/Olympus')")
     measure.run(con)
     return con

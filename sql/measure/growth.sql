@@ -3,7 +3,7 @@
 -- Grain: day (UTC), or restaurant, with at least one check.
 -- Parameters: by: day or restaurant.
 select
-    if($by = 'day', c.checked_at::date::varchar, coalesce(r.name, c.restaurant_id, 'unknown')) as label,
+    if($by = 'day', c.checked_at::date::varchar, coalesce(r.label, c.restaurant_id, 'unknown')) as label,
     count(*) as checks,
     sum(c.snapshot_bytes)::bigint as snapshot_bytes,
     sum(c.conflict_bytes)::bigint as conflict_bytes,
@@ -11,5 +11,5 @@ select
     sum(c.snapshot_bytes + c.conflict_bytes) / count(*) as bytes_a_check
 from checks as c
 left join restaurants as r using (restaurant_id)
-group by label
+group by all
 order by label

@@ -8,7 +8,7 @@ with grouped as (
         l.repeat,
         case $by
             when 'day' then l.checked_at::date::varchar
-            when 'restaurant' then coalesce(r.name, l.restaurant_id, 'unknown')
+            when 'restaurant' then coalesce(r.label, l.restaurant_id, 'unknown')
             when 'hour' then coalesce(lpad(l.local_hour::varchar, 2, '0') || ':00', 'unknown')
             when 'verdict' then l.recorded_verdict
             when 'repeat' then l.repeat

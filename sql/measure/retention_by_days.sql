@@ -67,6 +67,7 @@ select
     count(*) filter (greatest(n.to_keep_an_answer, n.to_be_kept) > h.us and n.to_be_answered is not null) as hits_forgotten,
     count(*) filter (n.explained and n.to_be_kept > h.us) as explanations_lost,
     count(*) filter (n.explained and n.refused and n.to_be_kept > h.us) as refusals_lost,
+    count(n.to_last_until_the_meal) as meals,
     count(*) filter (n.to_last_until_the_meal > h.us) as purged_before_meal
 from (
     select
