@@ -211,8 +211,8 @@ def retention(figures: dict[str, Any]) -> list[str]:
         "Had it always been in force:",
         f"  {phrases.counted(figures['hits_lost'], 'repeats')} would have found no answer: the one before was more than "
         f"{phrases.counted(days, 'days')} old",
-        f"  {figures['purged_before_meal']:,} of {figures['meals']:,} checks for a known meal would have gone before it, as they "
-        "were made further ahead",
+        f"  {figures['purged_before_meal']:,} of {figures['meals']:,} checks for a known meal would have gone before it, "
+        "as they were made further ahead",
         *(shortest or []),
         "",
         table(variants),
