@@ -282,4 +282,4 @@ def _same(rule: Rule | None) -> str:
 
 def _resource(allocation: Allocation) -> str:
     kind = (allocation.resource_type or "resource").replace("_", " ")
-    return f"{kind} {allocation.label or allocation.resource_id}"
+    return f"{kind} {allocation.label or allocation.resource_id or 'unknown'}"

@@ -355,6 +355,11 @@ def test_the_proof_of_a_refusal() -> None:
     ]
 
 
+def test_a_table_without_an_id_is_unknown() -> None:
+    nameless = replace(REQUEST, resource_id=None, label=None)
+    assert "  Let C be the request: table unknown, [Sat 15 Nov 18:00, 19:30)." in told(requests=(nameless,))
+
+
 def test_what_postgresql_said_is_told_again_or_corrected() -> None:
     key = '(restaurant_id, resource_type, resource_id, "window")=(r1, table, t7, '
     detail = f"Key {key}{REQUEST.window}) conflicts with existing key {key}{rival().window})."
