@@ -106,6 +106,8 @@ def check(con: duckdb.DuckDBPyConnection, check_id: str) -> Check:
         and grade is Grade.COMPLETE
         and {"resource_type", "resource_id"} <= set(row["equality"] or ())
         and all(r.window.length is not None and r.window.text[0] + r.window.text[-1] == "[)" for r in requests)
+        # What else is asked for would have to move with the tables, and several windows each their own way.
+        and all(r.resource_type == "table" and r.window == requests[0].window for r in requests)
     )
     seen = {(r["allocation_id"], r["window"]): _look(r) for r in query.rows(con, "replay/first_seen", check_id=check_id)}
     looks = query.rows(con, "replay/next_look", check_id=check_id) if row["cause"] == Cause.RIVAL_NOT_IN_EVIDENCE else []

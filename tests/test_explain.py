@@ -1,5 +1,6 @@
 """A check told: headlines, proof, PostgreSQL's words and alternatives, on planted checks and on the lab's evidence."""
 
+import json
 import re
 from base64 import b64decode
 from collections.abc import Iterator
@@ -285,6 +286,39 @@ def test_an_inferred_request_says_so() -> None:
     limit = "Cannot be seen: what was asked for: it is inferred from the booking's own allocations."
     assert limit in str(Explanation(guessed))
     assert limit not in told()
+
+
+def test_what_lies_beyond_all_instants_is_no_near_miss() -> None:
+    far = replace(story("c1 [5,8)"), held=(replace(story("a1 [0,1) firm · c1 [5,8)").held[0], window="[inf,)"),))
+    assert replay.check(planted(checks=[far.row()]), "c1").near_misses == ()
+
+
+ATTEMPTED = {"resource_type": "table", "resource_id": "T", "window": minutes("[5,8)")}
+NOT_ALONE = {
+    "another kind of resource": {"resource_type": "merge_group", "resource_id": "G", "window": minutes("[5,8)")},
+    "another window": {"resource_type": "table", "resource_id": "U", "window": minutes("[8,11)")},
+    "nothing else": None,
+}
+
+
+@pytest.mark.parametrize("other", NOT_ALONE)
+def test_alternatives_are_those_of_tables_for_one_window(other: str) -> None:
+    """What else was asked for, and would have to move along, was not tried."""
+    attempted = [ATTEMPTED, *filter(None, [NOT_ALONE[other]])]
+    check = replace(story("a1 [0,6) firm by:A · c1 [5,8) refused"), conflict={"sqlstate": "23P01", "attempted": attempted})
+    snapshot = check.snapshot() | {"capacities": [{"table_id": "V", "restaurant_id": "R", "capacity": 4}]}
+    del snapshot["request"]
+    found = replay.check(planted(checks=[check.row(snapshot_data=json.dumps(snapshot))]), "c1")
+    assert len(found.conflicts) == 1
+    assert (found.alternatives is None) == (other != "nothing else")
+
+
+def test_tables_of_another_restaurant_are_not_offered() -> None:
+    check = story("a1 [0,6) firm by:A · c1 [5,8) refused")
+    seats = [{"table_id": t, "restaurant_id": r, "capacity": 4} for t, r in (("T", "R"), ("U", "R"), ("V", "X"), ("W", None))]
+    check = replace(check, conflict={"sqlstate": "23P01"}, more={"capacities": seats})
+    offered = replay.check(planted(checks=[check.row()]), "c1").alternatives or ()
+    assert [a.resource_id for a in offered if not a.shift_s] == ["U", "W"]
 
 
 def test_near_misses_are_the_nearest_firm_rows_of_other_bookings_on_the_same_table() -> None:

@@ -5,7 +5,7 @@
 with asked as (
     select
         q.check_id, q.resource_id, q.window_lower, q.window_upper,
-        c.booking_id, c.checked_at, c.scope_lower_pos, c.scope_upper_pos,
+        c.booking_id, c.restaurant_id, c.checked_at, c.scope_lower_pos, c.scope_upper_pos,
         k.capacity
     from requests as q
     inner join checks as c using (check_id)
@@ -25,6 +25,7 @@ meal as (
         any_value(window_lower) as window_lower,
         any_value(window_upper) as window_upper,
         any_value(booking_id) as booking_id,
+        any_value(restaurant_id) as restaurant_id,
         any_value(checked_at) as checked_at,
         any_value(scope_lower_pos) as scope_lower_pos,
         any_value(scope_upper_pos) as scope_upper_pos,
@@ -103,6 +104,8 @@ proposed as (
         on t.table_id = k.table_id
         and not t.active
     where k.check_id = $check_id
+    -- A writer may list what other restaurants have.
+    and coalesce(k.restaurant_id = meal.restaurant_id, true)
 ),
 
 verified as (

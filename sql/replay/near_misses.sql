@@ -36,5 +36,7 @@ select
     side,
     gap_s
 from neighbours
+-- What lies beyond all instants, or beyond those that can be told here, is no near miss.
+where gap_s is not null
 qualify row_number() over (partition by resource_type, resource_id, side order by gap_s, allocation_id) = 1
 order by table_number, resource_type, resource_id, side desc
